@@ -1,0 +1,43 @@
+//! The cluster in a box, and what tests and the demo do with it.
+//!
+//! A box is the real upstream Kubernetes, started as plain processes inside namespaces of their own. Nothing of it outlives the process that asked for it.
+pub mod access;
+pub mod addons;
+pub mod api_proxy;
+pub mod bench;
+pub mod binaries;
+pub mod buildah;
+pub mod calibrate;
+pub mod cgroup;
+pub mod cli;
+pub mod clock;
+pub mod cluster;
+pub mod console;
+pub mod control_plane;
+pub mod demo;
+pub mod dump;
+pub mod fake_nodes;
+pub mod fixtures;
+pub mod images;
+pub mod init;
+pub mod install;
+pub mod keeper;
+pub mod load;
+pub mod models;
+pub mod namespace;
+pub mod network;
+pub mod node;
+pub mod node_template;
+pub mod operator_process;
+pub mod options;
+pub mod packages;
+pub mod paths;
+pub mod pki;
+pub mod registry;
+pub mod revision;
+pub mod sandbox;
+pub mod shared;
+pub mod signals;
+pub mod storage;
+pub mod supervisor;
+pub mod wait;

@@ -1,0 +1,330 @@
+//! Every rule of the schema, once broken and once kept.
+use std::collections::BTreeSet;
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+use tidewright_api::rules::{RULES, TARGET_RULE};
+
+use super::{cluster, smallest, try_create};
+
+/// A rule that no object can break today, and why.
+const UNREACHABLE: [(&str, &str); 1] = [(
+    "modelFormat is immutable: create a new InferenceService for another format",
+    "there is one format",
+)];
+
+struct Case {
+    /// Part of the message, as the user reads it.
+    message: &'static str,
+    /// JSON pointer to what is set.
+    at: &'static str,
+    refused: Value,
+    accepted: Value,
+}
+
+fn case(message: &'static str, at: &'static str, refused: Value, accepted: Value) -> Case {
+    Case {
+        message,
+        at,
+        refused,
+        accepted,
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let metrics = "/spec/predictor/autoScaling";
+    let of = |metric: Value| json!({"metrics": [metric]});
+    let two = |a: &Value, b: &Value| json!({"metrics": [a, b]});
+    let target = json!({"type": "AverageValue", "averageValue": "5"});
+    let percent = json!({"type": "Utilization", "averageUtilization": 70});
+    let cpu = json!({"type": "Resource", "resource": {"name": "cpu", "target": percent}});
+    let memory = json!({"type": "Resource", "resource": {"name": "memory", "target": percent}});
+    let rate = json!({"type": "RequestRate", "target": target});
+    let queue = json!({"type": "QueueDepth", "target": target});
+    let external = |name: &str| json!({"type": "External", "external": {"metric": {"name": name, "query": "sum(up)"}, "target": target}});
+    let redis = "/spec/cache/redis";
+    vec![
+        case(
+            "metadata.name must have at most 40 characters",
+            "/metadata/name",
+            json!("a".repeat(41)),
+            json!("a".repeat(40)),
+        ),
+        case(
+            "metadata.name must be a DNS label that starts with a letter",
+            "/metadata/name",
+            json!("1digits"),
+            json!("digits-1"),
+        ),
+        case(
+            "metadata.name must be a DNS label that starts with a letter",
+            "/metadata/name",
+            json!("digits.v1"),
+            json!("digits-v1"),
+        ),
+        case(
+            "minReplicas must not be greater than maxReplicas",
+            "/spec/predictor/minReplicas",
+            json!(11),
+            json!(10),
+        ),
+        case(
+            "storageUri must start with pvc:// (pvc://CLAIM/PATH) or file:///",
+            "/spec/predictor/model/storageUri",
+            json!("s3://bucket/model.onnx"),
+            json!("pvc://models/model.onnx"),
+        ),
+        case(
+            "storageUri must name a file by plain path segments",
+            "/spec/predictor/model/storageUri",
+            json!("pvc://models/../../etc/passwd"),
+            json!("pvc://models/a/b_c-1.2.onnx"),
+        ),
+        case(
+            "pool names must be unique",
+            "/spec/pools",
+            json!([{"name": "a"}, {"name": "a"}]),
+            json!([{"name": "a"}, {"name": "b"}]),
+        ),
+        case(
+            "in every pool minReplicas must not be greater than maxReplicas",
+            "/spec/pools",
+            json!([{"name": "a", "minReplicas": 11}]),
+            json!([{"name": "a", "minReplicas": 11, "maxReplicas": 11}]),
+        ),
+        case(
+            "a metric of type Resource needs `resource`",
+            metrics,
+            of(json!({"type": "Resource"})),
+            of(cpu.clone()),
+        ),
+        case(
+            "`resource` belongs to type Resource only",
+            metrics,
+            of(json!({"type": "RequestRate", "target": target, "resource": cpu["resource"]})),
+            of(rate.clone()),
+        ),
+        case(
+            "a metric of type External needs `external`",
+            metrics,
+            of(json!({"type": "External"})),
+            of(external("a")),
+        ),
+        case(
+            "`external` belongs to type External only",
+            metrics,
+            of(json!({"type": "QueueDepth", "target": target, "external": external("a")["external"]})),
+            of(queue.clone()),
+        ),
+        case(
+            "`target` belongs to the types RequestRate and QueueDepth, which need it",
+            metrics,
+            of(json!({"type": "QueueDepth"})),
+            of(queue.clone()),
+        ),
+        case(
+            "`target` belongs to the types RequestRate and QueueDepth, which need it",
+            metrics,
+            of(json!({"type": "Resource", "resource": cpu["resource"], "target": target})),
+            of(memory.clone()),
+        ),
+        case(
+            "RequestRate and QueueDepth have no utilisation",
+            metrics,
+            of(json!({"type": "RequestRate", "target": percent})),
+            of(json!({"type": "RequestRate", "target": {"type": "Value", "value": "5"}})),
+        ),
+        case(
+            "target.type of a resource must be Utilization or AverageValue",
+            metrics,
+            of(json!({"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Value", "value": "5"}}})),
+            of(json!({"type": "Resource", "resource": {"name": "cpu", "target": target}})),
+        ),
+        case(
+            "a metric of type External needs external.metric.query",
+            metrics,
+            of(json!({"type": "External", "external": {"metric": {"name": "a"}, "target": target}})),
+            of(external("a")),
+        ),
+        case(
+            "an External metric has no utilisation",
+            metrics,
+            of(json!({"type": "External", "external": {"metric": {"query": "sum(up)"}, "target": percent}})),
+            of(
+                json!({"type": "External", "external": {"metric": {"query": "sum(up)"}, "target": {"type": "Value", "value": 5}}}),
+            ),
+        ),
+        case(
+            "names of External metrics must be unique",
+            metrics,
+            two(&external("a"), &external("a")),
+            two(&external("a"), &external("b")),
+        ),
+        case(
+            "each signal may be named once",
+            metrics,
+            two(&cpu, &cpu),
+            two(&cpu, &memory),
+        ),
+        case(
+            "each signal may be named once",
+            metrics,
+            two(&rate, &rate),
+            two(&rate, &queue),
+        ),
+        case(
+            "`url` belongs to mode External, which needs it",
+            redis,
+            json!({"mode": "External"}),
+            json!({"mode": "External", "url": "redis://redis:6379/0"}),
+        ),
+        case(
+            "`url` belongs to mode External, which needs it",
+            redis,
+            json!({"mode": "Sidecar", "url": "redis://redis:6379"}),
+            json!({"mode": "Sidecar"}),
+        ),
+        case(
+            "labels must not use the keys that the operator sets itself",
+            "/spec/predictor/labels",
+            json!({"serving.tidewright.dev/pool": "x"}),
+            json!({"team": "x"}),
+        ),
+        case(
+            "labels must not use the keys that the operator sets itself",
+            "/spec/predictor/labels",
+            json!({"component": "x"}),
+            json!({"example.com/component": "x"}),
+        ),
+        case(
+            "annotations must not use the keys that the operator sets itself",
+            "/spec/predictor/annotations",
+            json!({"prometheus.io/port": "1"}),
+            json!({"example.com/port": "1"}),
+        ),
+        case(
+            "target needs exactly the number that its type names",
+            metrics,
+            of(json!({"type": "RequestRate", "target": {"type": "AverageValue", "value": "5"}})),
+            of(rate.clone()),
+        ),
+        case(
+            "target needs exactly the number that its type names",
+            metrics,
+            of(
+                json!({"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageValue": "5"}}}),
+            ),
+            of(cpu.clone()),
+        ),
+        case(
+            "target needs exactly the number that its type names",
+            metrics,
+            of(
+                json!({"type": "External", "external": {"metric": {"query": "sum(up)"}, "target": {"type": "Value", "value": "5", "averageValue": "5"}}}),
+            ),
+            of(external("a")),
+        ),
+    ]
+}
+
+fn with(at: &str, value: &Value) -> Value {
+    let mut object = smallest("digits");
+    let mut place = &mut object;
+    for step in at.split('/').skip(1) {
+        if place.is_null() {
+            *place = json!({});
+        }
+        place = &mut place[step];
+    }
+    *place = value.clone();
+    object
+}
+
+#[tokio::test]
+async fn every_rule_refuses_with_its_message_and_accepts_its_counterpart() -> Result<()> {
+    let client = cluster().await?.client().await?;
+    let mut wrong = Vec::new();
+    for case in cases() {
+        match try_create(&client, &with(case.at, &case.refused)).await {
+            Err(message) if message.contains(case.message) => {}
+            other => wrong.push(format!("{}: {} gave {other:?}", case.message, case.refused)),
+        }
+        if let Err(message) = try_create(&client, &with(case.at, &case.accepted)).await {
+            wrong.push(format!("{}: {} is refused: {message}", case.message, case.accepted));
+        }
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+#[test]
+fn every_rule_has_a_case() {
+    let cases = cases();
+    let all: BTreeSet<&str> = RULES.iter().chain([&TARGET_RULE]).map(|rule| rule.message).collect();
+    let without: Vec<&&str> = all
+        .iter()
+        .filter(|message| !cases.iter().any(|case| message.contains(case.message)))
+        .filter(|message| !UNREACHABLE.iter().any(|(unreachable, _)| unreachable == *message))
+        .collect();
+    assert!(without.is_empty(), "no case for {without:?}");
+}
+
+#[tokio::test]
+async fn bounds_and_formats_are_enforced_by_the_schema() -> Result<()> {
+    let client = cluster().await?.client().await?;
+    let cases = [
+        ("/spec/predictor/minReplicas", json!(0), "greater than or equal to 1"),
+        ("/spec/predictor/maxReplicas", json!(1001), "less than or equal to 1000"),
+        ("/spec/predictor/replicas", json!(-1), "greater than or equal to 0"),
+        ("/spec/predictor/timeout", json!(0), "greater than or equal to 1"),
+        (
+            "/spec/predictor/batcher",
+            json!({"maxBatchSize": 0}),
+            "greater than or equal to 1",
+        ),
+        ("/spec/predictor/model/digest", json!("sha256:abc"), "should match"),
+        (
+            "/spec/predictor/model/modelFormat/name",
+            json!("sklearn"),
+            "supported values: \"onnx\"",
+        ),
+        ("/spec/predictor/model/env", json!([{"name": "a b"}]), "should match"),
+        (
+            "/spec/predictor/model/resources",
+            json!({"requests": {"cpu": "lots"}}),
+            "should match",
+        ),
+        (
+            "/spec/predictor/model/resources",
+            json!({"requests": {"cpu": "-1"}}),
+            "should match",
+        ),
+        (
+            "/spec/predictor/autoScaling",
+            json!({"mode": "Direct"}),
+            "supported values: \"Hpa\"",
+        ),
+        ("/spec/pools", json!([{"name": "Gpu"}]), "should match"),
+        ("/spec/pools", json!([{"name": "averylongname"}]), "Too long"),
+        (
+            "/spec/cache/memory",
+            json!({"maxBytes": "1Mi", "ttl": "0s"}),
+            "should match",
+        ),
+        (
+            "/spec/cache/redis",
+            json!({"mode": "External", "url": "http://redis"}),
+            "should match",
+        ),
+        ("/spec/cache/redis", json!({"mode": "Shared"}), "supported values"),
+    ];
+    let mut wrong = Vec::new();
+    for (at, value, part) in cases {
+        match try_create(&client, &with(at, &value)).await {
+            Err(message) if message.contains(part) => {}
+            other => wrong.push(format!("{at} {value}: {other:?}")),
+        }
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}

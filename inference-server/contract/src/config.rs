@@ -1,0 +1,362 @@
+//! The config file of `inference-server serve`: JSON, camelCase, unknown fields refused, every field but `models` with a default.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::problems::{Problem, Problems};
+use crate::{exit, routes};
+
+/// Everything `serve` needs to know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServeConfig {
+    /// The models to serve; the first one answers `/api/v1/predict`. At least one.
+    pub models: Vec<ModelConfig>,
+    /// The serving port.
+    #[serde(default = "default_http", skip_serializing_if = "is_default_http")]
+    pub http: ListenConfig,
+    /// The serving port for gRPC.
+    #[serde(default = "default_grpc", skip_serializing_if = "is_default_grpc")]
+    pub grpc: ListenConfig,
+    /// The port of metrics and probes.
+    #[serde(default = "default_admin", skip_serializing_if = "is_default_admin")]
+    pub admin: ListenConfig,
+    /// TLS on the two serving ports; without it they speak in the clear. The admin port always does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsConfig>,
+    /// How requests become batches.
+    #[serde(default)]
+    pub batcher: BatcherConfig,
+    /// What is refused.
+    #[serde(default)]
+    pub limits: LimitsConfig,
+    /// Where results are kept.
+    #[serde(default)]
+    pub cache: CacheConfig,
+    /// What runs the models.
+    #[serde(default)]
+    pub execution: ExecutionConfig,
+    /// How the server ends.
+    #[serde(default)]
+    pub drain: DrainConfig,
+    /// What is logged.
+    #[serde(default)]
+    pub log: LogConfig,
+    /// Where the reason of a failed start is written; ignored when the file does not exist.
+    #[serde(default = "default_termination_log_path")]
+    pub termination_log_path: PathBuf,
+}
+
+/// One model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ModelConfig {
+    /// Name in URLs and labels: 1 to 253 of `A-Z a-z 0-9 . _ -`, starting with a letter or digit.
+    pub name: String,
+    /// The ONNX file, or a directory that holds `model.onnx` or exactly one `*.onnx`.
+    pub path: PathBuf,
+    /// Version in URLs, metadata and labels; same characters as the name.
+    #[serde(default = "default_model_version")]
+    pub version: String,
+    /// `sha256:` and 64 hex digits; when given, the file must have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+}
+
+/// An address to listen on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ListenConfig {
+    /// IP address and port; port 0 takes a free one (the ready line says which).
+    pub address: SocketAddr,
+}
+
+/// A certificate, in files that are read again when they change.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TlsConfig {
+    /// The certificate and those that vouch for it, in this order, as PEM.
+    pub certificate: PathBuf,
+    /// Its private key, as PEM.
+    pub key: PathBuf,
+}
+
+/// How requests become batches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct BatcherConfig {
+    /// Most items in one run of the model.
+    pub max_batch_size: u32,
+    /// Longest time that a free worker waits for a fuller batch. 0: never waits, takes what is there (the best choice on CPU).
+    pub max_latency_millis: u32,
+}
+
+/// What is refused, so that memory and time stay bounded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    /// Requests that may wait per model; beyond it 429.
+    pub queue_capacity: u32,
+    /// Requests that may be accepted and unanswered at once (KServe's `containerConcurrency`); beyond it 429. 0: unlimited.
+    pub max_concurrency: u32,
+    /// Time for one request, from its head to its answer; beyond it 504.
+    pub timeout_seconds: u32,
+    /// Largest request body; beyond it 413.
+    pub body_bytes_max: u64,
+    /// Open connections on the serving port; beyond it new ones wait in the kernel's backlog.
+    pub connections_max: u32,
+    /// Time for a client to send a request's head on an open connection, idle time between requests included.
+    pub idle_timeout_seconds: u32,
+}
+
+/// Result caches; both levels are optional and asked in this order.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct CacheConfig {
+    /// Level 1: this process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemoryCacheConfig>,
+    /// Level 2: Redis.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redis: Option<RedisCacheConfig>,
+}
+
+/// Level 1: this process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct MemoryCacheConfig {
+    /// Bytes of results and keys to hold; the least useful go first.
+    pub max_bytes: u64,
+    /// Age at which a result is computed anew.
+    pub ttl_seconds: u32,
+}
+
+/// Level 2: Redis.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RedisCacheConfig {
+    /// `redis://[user[:password]@]host[:port][/database]`. `${NAME}` is replaced by the environment variable, so that no password need stand
+    /// in the file. Never logged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// A file that holds the URL (a mounted Secret), instead of `url`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url_file: Option<PathBuf>,
+    /// Age at which Redis forgets a result.
+    #[serde(default = "default_ttl_seconds")]
+    pub ttl_seconds: u32,
+    /// Longest time to wait for one answer of Redis; slower is a miss.
+    #[serde(default = "default_redis_timeout_millis")]
+    pub timeout_millis: u32,
+}
+
+/// How the server ends after SIGTERM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct DrainConfig {
+    /// Time during which readiness is already false and requests are still accepted: removal from the endpoints takes a moment.
+    pub grace_seconds: u32,
+    /// Time for what was accepted, after the grace; what is then unanswered is given up, counted and logged.
+    pub timeout_seconds: u32,
+}
+
+/// What is logged, to standard error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// Lines for machines or for people.
+    pub format: LogFormat,
+    /// Filter in the notation of tracing: `info`, `tidewright_server=debug,warn`.
+    pub filter: String,
+}
+
+/// Shape of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One JSON object per line.
+    Json,
+    /// For people.
+    Human,
+}
+
+impl ServeConfig {
+    /// A config with these models and a default for everything else.
+    pub fn new(models: Vec<ModelConfig>) -> Self {
+        Self {
+            models,
+            http: default_http(),
+            grpc: default_grpc(),
+            admin: default_admin(),
+            tls: None,
+            batcher: BatcherConfig::default(),
+            limits: LimitsConfig::default(),
+            cache: CacheConfig::default(),
+            execution: ExecutionConfig::default(),
+            drain: DrainConfig::default(),
+            log: LogConfig::default(),
+            termination_log_path: default_termination_log_path(),
+        }
+    }
+
+    /// Time a pod needs to end in the worst case: the least value of Kubernetes' `terminationGracePeriodSeconds`.
+    pub fn termination_seconds(&self) -> u32 {
+        self.drain.grace_seconds.saturating_add(self.drain.timeout_seconds)
+    }
+
+    /// Checks every bound and every rule between fields.
+    ///
+    /// # Errors
+    /// All problems, each with the path of the field.
+    pub fn validate(&self) -> Result<(), Vec<Problem>> {
+        let mut problems = Problems::default();
+        crate::config::rules::check(self, &mut problems);
+        problems.into_result()
+    }
+}
+
+impl ModelConfig {
+    /// A model at a path, without version and digest.
+    pub fn new(name: impl Into<String>, path: impl Into<PathBuf>) -> Self {
+        Self {
+            name: name.into(),
+            path: path.into(),
+            version: default_model_version(),
+            digest: None,
+        }
+    }
+}
+
+impl RedisCacheConfig {
+    /// A Redis at this URL, with defaults for the rest.
+    pub fn with_url(url: impl Into<String>) -> Self {
+        Self {
+            url: Some(url.into()),
+            url_file: None,
+            ttl_seconds: default_ttl_seconds(),
+            timeout_millis: default_redis_timeout_millis(),
+        }
+    }
+}
+
+impl fmt::Debug for RedisCacheConfig {
+    /// The URL may hold a password: it is never shown.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("RedisCacheConfig")
+            .field("url", &self.url.as_ref().map(|_| "(hidden)"))
+            .field("url_file", &self.url_file)
+            .field("ttl_seconds", &self.ttl_seconds)
+            .field("timeout_millis", &self.timeout_millis)
+            .finish()
+    }
+}
+
+impl Default for BatcherConfig {
+    /// 32 items: the knee of most small models' throughput on CPU. No waiting: a CPU gains nothing from it.
+    fn default() -> Self {
+        Self {
+            max_batch_size: 32,
+            max_latency_millis: 0,
+        }
+    }
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            queue_capacity: 1024,
+            max_concurrency: 0,
+            timeout_seconds: 60,
+            body_bytes_max: 16 * 1024 * 1024,
+            connections_max: 4096,
+            idle_timeout_seconds: 75,
+        }
+    }
+}
+
+impl Default for MemoryCacheConfig {
+    fn default() -> Self {
+        Self {
+            max_bytes: 64 * 1024 * 1024,
+            ttl_seconds: default_ttl_seconds(),
+        }
+    }
+}
+
+impl Default for DrainConfig {
+    /// No grace: someone at a terminal wants Ctrl-C to work at once. The operator writes 5 s.
+    fn default() -> Self {
+        Self {
+            grace_seconds: 0,
+            timeout_seconds: 30,
+        }
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::Human,
+            filter: "info".to_owned(),
+        }
+    }
+}
+
+fn default_http() -> ListenConfig {
+    ListenConfig {
+        address: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), routes::HTTP_PORT),
+    }
+}
+
+fn is_default_http(listen: &ListenConfig) -> bool {
+    *listen == default_http()
+}
+
+fn default_grpc() -> ListenConfig {
+    ListenConfig {
+        address: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), routes::GRPC_PORT),
+    }
+}
+
+fn is_default_grpc(listen: &ListenConfig) -> bool {
+    *listen == default_grpc()
+}
+
+fn default_admin() -> ListenConfig {
+    ListenConfig {
+        address: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), routes::ADMIN_PORT),
+    }
+}
+
+fn is_default_admin(listen: &ListenConfig) -> bool {
+    *listen == default_admin()
+}
+
+fn default_model_version() -> String {
+    "1".to_owned()
+}
+
+/// 5 minutes: the short end of what result caches are given.
+fn default_ttl_seconds() -> u32 {
+    300
+}
+
+/// Ten times a slow answer on loopback, and less than most models take.
+fn default_redis_timeout_millis() -> u32 {
+    50
+}
+
+fn default_termination_log_path() -> PathBuf {
+    PathBuf::from(exit::TERMINATION_LOG_PATH)
+}
+
+#[path = "config_execution.rs"]
+mod execution;
+#[path = "config_rules.rs"]
+mod rules;
+
+pub use execution::{ExecutionConfig, ExecutionProvider};

@@ -1,0 +1,219 @@
+//! A thread that owns one engine, takes jobs and runs them. A panic or repeated failures cost the engine, never the thread.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::{Engine, Factory, RunError};
+use crate::tensor::Tensor;
+
+/// Something to run. It answers its callers itself.
+pub trait Job: Send {
+    /// Inputs of the whole batch.
+    fn inputs(&self) -> &[Tensor];
+    /// The same work as smaller jobs; empty when it cannot be divided.
+    fn divide(&self) -> Vec<Box<dyn Job>>;
+    /// Ends the job. `divided` jobs are ended by their parts and not by this.
+    fn finish(self: Box<Self>, result: Result<Vec<Tensor>, RunError>);
+}
+
+/// Where a worker gets jobs from.
+pub trait Source: Send + Sync {
+    /// Blocks until there is a job; `None` when there will be none any more.
+    fn next(&self) -> Option<Box<dyn Job>>;
+    /// Whether the end is near: a worker that waits to rebuild its engine gives up then.
+    fn is_closed(&self) -> bool;
+}
+
+/// What becomes of a worker's engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// The engine is gone; the worker tries to make a new one.
+    Lost,
+    /// A new engine is in place.
+    Rebuilt,
+    /// The worker ended.
+    Ended,
+}
+
+/// Told of every event.
+pub type OnEvent = Arc<dyn Fn(Event) + Send + Sync>;
+
+/// What a worker shares with its siblings.
+#[derive(Clone)]
+pub struct Shared {
+    pub source: Arc<dyn Source>,
+    pub factory: Factory,
+    /// Workers with a working engine. Whoever starts a worker counts it.
+    pub alive: Arc<AtomicUsize>,
+    pub on_event: OnEvent,
+}
+
+/// Failures in a row (not blamed on the input) after which the session is taken for lost: a device error stays until the session is made anew.
+const FAILURES_MAX: u32 = 3;
+const REBUILD_DELAY_MIN: Duration = Duration::from_millis(200);
+const REBUILD_DELAY_MAX: Duration = Duration::from_secs(30);
+
+/// How a turn of the loop ended.
+enum Turn {
+    Done,
+    /// The engine is lost.
+    Lost,
+    /// There will be no more jobs.
+    Last,
+}
+
+/// A place among the workers with an engine. However its thread ends, a panic included, it is given up: who is counted works.
+struct Place<'a> {
+    shared: &'a Shared,
+    is_counted: bool,
+}
+
+impl Place<'_> {
+    fn lose(&mut self) {
+        self.is_counted = false;
+        self.shared.alive.fetch_sub(1, Ordering::Relaxed);
+        (self.shared.on_event)(Event::Lost);
+    }
+
+    fn regain(&mut self) {
+        self.is_counted = true;
+        self.shared.alive.fetch_add(1, Ordering::Relaxed);
+        (self.shared.on_event)(Event::Rebuilt);
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if self.is_counted {
+            self.shared.alive.fetch_sub(1, Ordering::Relaxed);
+            (self.shared.on_event)(Event::Ended);
+        }
+    }
+}
+
+/// The thread's loop. It takes itself out of the count of the living while it has no engine.
+///
+/// A panic anywhere in a turn costs the engine, even if it came while a batch was put together or answered: what was under way is dropped, which
+/// answers its callers, and nothing of it is used again.
+pub fn work(mut engine: Box<dyn Engine>, shared: &Shared) {
+    let mut place = Place {
+        shared,
+        is_counted: true,
+    };
+    let mut failures = 0;
+    let mut panics = 0;
+    loop {
+        let turn = catch_unwind(AssertUnwindSafe(|| {
+            let Some(job) = shared.source.next() else {
+                return Turn::Last;
+            };
+            if run(&mut engine, job, &mut failures) {
+                Turn::Lost
+            } else {
+                Turn::Done
+            }
+        }));
+        match turn {
+            Ok(Turn::Last) => return,
+            Ok(Turn::Done) => {
+                panics = 0;
+                continue;
+            }
+            Ok(Turn::Lost) => panics = 0,
+            Err(_) => {
+                panics += 1;
+                tracing::error!("a worker panicked outside the model's run, its engine is replaced");
+            }
+        }
+        place.lose();
+        // A broken session may crash in its destructor: that must not take the thread.
+        let _ = catch_unwind(AssertUnwindSafe(move || drop(engine)));
+        if panics > 1 {
+            // The same thing happens again and again: not as fast as the processor can.
+            std::thread::sleep(delay_after(panics));
+        }
+        let Some(fresh) = rebuild(shared) else { return };
+        engine = fresh;
+        failures = 0;
+        place.regain();
+    }
+}
+
+/// Pause after so many panics in a row.
+fn delay_after(panics: u32) -> Duration {
+    REBUILD_DELAY_MIN
+        .saturating_mul(1 << panics.saturating_sub(2).min(16))
+        .min(REBUILD_DELAY_MAX)
+}
+
+/// Runs one job; `true` when the engine is lost.
+fn run(engine: &mut Box<dyn Engine>, job: Box<dyn Job>, failures: &mut u32) -> bool {
+    match catch_unwind(AssertUnwindSafe(|| engine.run(job.inputs()))) {
+        Ok(Ok(outputs)) => {
+            *failures = 0;
+            job.finish(Ok(outputs));
+            false
+        }
+        Ok(Err(error)) => {
+            if matches!(error, RunError::Failed(_)) {
+                *failures += 1;
+            }
+            if *failures >= FAILURES_MAX {
+                tracing::error!(?error, failures, "the engine failed repeatedly, it is replaced");
+                job.finish(Err(error));
+                return true;
+            }
+            // One bad item must not fail the others in its batch: each is run alone.
+            let parts = job.divide();
+            if parts.is_empty() {
+                job.finish(Err(error));
+                return false;
+            }
+            drop(job);
+            let mut parts = parts.into_iter();
+            while let Some(part) = parts.next() {
+                if run(engine, part, failures) {
+                    for rest in parts {
+                        rest.finish(Err(RunError::Failed("the engine was lost".to_owned())));
+                    }
+                    return true;
+                }
+            }
+            false
+        }
+        Err(_) => {
+            tracing::error!("the engine panicked, it is replaced");
+            job.finish(Err(RunError::Failed("the engine panicked".to_owned())));
+            true
+        }
+    }
+}
+
+fn rebuild(shared: &Shared) -> Option<Box<dyn Engine>> {
+    let mut delay = REBUILD_DELAY_MIN;
+    while !shared.source.is_closed() {
+        match catch_unwind(AssertUnwindSafe(|| (shared.factory)())) {
+            Ok(Ok(engine)) => return Some(engine),
+            Ok(Err(error)) => tracing::error!(%error, retry_millis = delay.as_millis(), "cannot rebuild the engine"),
+            Err(_) => tracing::error!(retry_millis = delay.as_millis(), "making the engine panicked"),
+        }
+        std::thread::sleep(delay);
+        delay = (delay * 2).min(REBUILD_DELAY_MAX);
+    }
+    None
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Shared")
+            .field("alive", &self.alive)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[path = "worker_tests.rs"]
+mod tests;

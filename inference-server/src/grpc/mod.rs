@@ -1,0 +1,6 @@
+//! The gRPC port: the services, and calls to them.
+
+pub mod health;
+pub mod port;
+pub mod service;
+pub mod timeout;

@@ -1,0 +1,118 @@
+//! The gRPC port: a request's path names the service that answers it.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::sync::watch;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codec::CompressionEncoding;
+use tonic::codegen::Service;
+use tonic::server::NamedService;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_reflection::server::{v1, v1alpha};
+
+use super::health::HealthService;
+use super::service::InferenceService;
+use crate::http::app::App;
+use crate::protocols::pb;
+use crate::protocols::pb::grpc_inference_service_server::GrpcInferenceServiceServer;
+
+/// Name of the inference service.
+pub const INFERENCE: &str = <GrpcInferenceServiceServer<InferenceService> as NamedService>::NAME;
+
+/// When calls that have no end of their own end: streams, and watches of the health.
+#[derive(Debug, Clone)]
+pub struct Ends(watch::Receiver<bool>);
+
+impl Ends {
+    /// Ends when the flag is true, or its sender is gone.
+    pub fn new(flag: watch::Receiver<bool>) -> Self {
+        Self(flag)
+    }
+
+    /// Waits for it.
+    pub async fn reached(mut self) {
+        let _ = self.0.wait_for(|ends| *ends).await;
+    }
+}
+
+/// The services of the port; reflection in both of its versions, because many clients speak the older one alone.
+pub struct Services<R: v1::ServerReflection, A: v1alpha::ServerReflection> {
+    inference: GrpcInferenceServiceServer<InferenceService>,
+    health: HealthServer<HealthService>,
+    reflection: v1::ServerReflectionServer<R>,
+    reflection_v1alpha: v1alpha::ServerReflectionServer<A>,
+}
+
+/// All services; an error when the descriptions that reflection gives do not fit together.
+pub fn services(
+    app: &Arc<App>,
+    ends: &Ends,
+) -> Result<Services<impl v1::ServerReflection + use<>, impl v1alpha::ServerReflection + use<>>, String> {
+    let limit = usize::try_from(app.limits.body_bytes_max).unwrap_or(usize::MAX);
+    let inference = InferenceService {
+        app: Arc::clone(app),
+        ends: ends.clone(),
+    };
+    let health = HealthService {
+        app: Arc::clone(app),
+        ends: ends.clone(),
+    };
+    let described = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let reflection = described().build_v1().map_err(|error| error.to_string())?;
+    let reflection_v1alpha = described().build_v1alpha().map_err(|error| error.to_string())?;
+    Ok(Services {
+        inference: GrpcInferenceServiceServer::new(inference)
+            // The limit holds for what a compressed message becomes. Answers go as they are: nobody who is near asks for more work.
+            .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Deflate)
+            .accept_compressed(CompressionEncoding::Zstd)
+            .max_decoding_message_size(limit)
+            .max_encoding_message_size(usize::MAX),
+        health: HealthServer::new(health),
+        reflection,
+        reflection_v1alpha,
+    })
+}
+
+impl<R: v1::ServerReflection, A: v1alpha::ServerReflection> fmt::Debug for Services<R, A> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Services").finish_non_exhaustive()
+    }
+}
+
+impl<R: v1::ServerReflection, A: v1alpha::ServerReflection> Services<R, A> {
+    /// Answers one call.
+    pub async fn handle(&self, request: Request<Incoming>) -> Response<Body> {
+        let path = request.uri().path();
+        let service = path.strip_prefix('/').and_then(|path| path.split_once('/'));
+        match service.map(|(service, _)| service) {
+            Some(INFERENCE) => call(self.inference.clone(), request).await,
+            Some(<HealthServer<HealthService> as NamedService>::NAME) => call(self.health.clone(), request).await,
+            Some(<v1::ServerReflectionServer<()> as NamedService>::NAME) => {
+                call(self.reflection.clone(), request).await
+            }
+            Some(<v1alpha::ServerReflectionServer<()> as NamedService>::NAME) => {
+                call(self.reflection_v1alpha.clone(), request).await
+            }
+            _ => Status::unimplemented("no such service").into_http(),
+        }
+    }
+}
+
+async fn call<S>(mut service: S, request: Request<Incoming>) -> Response<Body>
+where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+{
+    // Generated services are always ready.
+    let Ok(response) = service.call(request).await;
+    response
+}

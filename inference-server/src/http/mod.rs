@@ -1,0 +1,14 @@
+//! The serving port: routes, bodies, answers, connections.
+
+pub mod admin;
+pub mod app;
+pub mod body;
+pub mod call;
+pub mod coding;
+pub mod format;
+pub mod infer;
+pub mod listen;
+pub mod metadata;
+pub mod respond;
+pub mod route;
+pub mod tls;

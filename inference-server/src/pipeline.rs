@@ -1,0 +1,301 @@
+//! The life of one request after it was read: cache, queue, reply. Every way out is counted, the caller's leaving included.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::sync::oneshot;
+
+use crate::admission::{Admission, Permit};
+use crate::cache::key::Prefix;
+use crate::cache::levels::Levels;
+use crate::clock;
+use crate::error::{Category, Error};
+use crate::metrics::{ModelMetrics, Status};
+use crate::model::registry::Facts;
+use crate::model::signature::Rows;
+use crate::queue::task::{Part, Queue, Refused};
+use crate::request::{Outputs, Request};
+use crate::tensor::{DataType, Tensor};
+
+/// Everything between reading a request and writing its answer.
+#[derive(Debug)]
+pub struct Pipeline {
+    admission: Arc<Admission>,
+    /// Set once, when loading is done.
+    loaded: OnceLock<Loaded>,
+}
+
+#[derive(Debug)]
+struct Loaded {
+    models: Vec<Arc<Serving>>,
+    cache: Option<Levels>,
+}
+
+impl Pipeline {
+    /// Without models; at most `concurrency_max` requests at once (0: unlimited), counted by the gauge.
+    pub fn new(concurrency_max: u32, in_flight: Gauge) -> Self {
+        Self {
+            admission: Admission::new(concurrency_max, in_flight),
+            loaded: OnceLock::new(),
+        }
+    }
+
+    /// Puts the loaded models in place; `false` when there are some already.
+    pub fn set_loaded(&self, models: Vec<Arc<Serving>>, cache: Option<Levels>) -> bool {
+        self.loaded.set(Loaded { models, cache }).is_ok()
+    }
+
+    /// The loaded models; `None` before.
+    pub fn models(&self) -> Option<&[Arc<Serving>]> {
+        self.loaded.get().map(|loaded| loaded.models.as_slice())
+    }
+
+    /// A permit to be under way.
+    pub fn enter(&self) -> Result<Permit, Error> {
+        self.admission.enter()
+    }
+
+    /// Requests under way.
+    pub fn under_way(&self) -> u32 {
+        self.admission.current()
+    }
+
+    /// The outputs for a request, from the cache or from a run.
+    pub async fn infer(&self, serving: &Serving, request: Request, deadline: Instant) -> Result<Outputs, Error> {
+        let cache = self.loaded.get().and_then(|loaded| loaded.cache.as_ref());
+        serving.infer(request, cache, deadline).await
+    }
+}
+
+/// What a worker gets to do for one part of a request.
+#[derive(Debug)]
+pub struct Work {
+    pub inputs: Vec<Tensor>,
+    pub reply: oneshot::Sender<Result<Vec<Tensor>, Error>>,
+}
+
+/// A loaded model with its queue.
+#[derive(Debug)]
+pub struct Serving {
+    pub facts: Facts,
+    pub queue: Arc<Queue<Work>>,
+    pub metrics: ModelMetrics,
+    pub key_prefix: Prefix,
+    pub output_datatypes: Vec<DataType>,
+    pub pace: Pace,
+}
+
+/// Time per item of late, for `Retry-After`.
+#[derive(Debug, Default)]
+pub struct Pace(AtomicU64);
+
+impl Pace {
+    /// Learns from one run; a moving average over about eight runs.
+    pub fn learn(&self, duration: Duration, items: usize) {
+        let sample = duration.as_secs_f64() / items.max(1) as f64;
+        let before = f64::from_bits(self.0.load(Ordering::Relaxed));
+        let after = if before == 0.0 {
+            sample
+        } else {
+            before + (sample - before) / 8.0
+        };
+        self.0.store(after.to_bits(), Ordering::Relaxed);
+    }
+
+    /// When `waiting` items will have been served by `workers`: whole seconds, 1 to 30.
+    pub fn retry_after(&self, waiting: usize, workers: usize) -> Duration {
+        let seconds = f64::from_bits(self.0.load(Ordering::Relaxed)) * waiting as f64 / workers.max(1) as f64;
+        Duration::from_secs(seconds.ceil().clamp(1.0, 30.0) as u64)
+    }
+}
+
+/// Counts how a request ended; one that is dropped halfway was left by its caller.
+#[derive(Debug)]
+pub struct Ending<'m> {
+    metrics: &'m ModelMetrics,
+    items: usize,
+    status: Status,
+    began: Instant,
+}
+
+impl<'m> Ending<'m> {
+    /// For a request with `items` items.
+    pub fn new(metrics: &'m ModelMetrics, items: usize) -> Self {
+        Self {
+            metrics,
+            items,
+            status: Status::Cancelled,
+            began: clock::now(),
+        }
+    }
+
+    /// The number of items, once it is known.
+    pub fn set_items(&mut self, items: usize) {
+        self.items = items;
+    }
+
+    /// The end.
+    pub fn set(&mut self, error: Option<&Error>) {
+        self.status = match error.map(Error::category) {
+            None => Status::Success,
+            Some(Category::Client | Category::Server) => Status::Error,
+            Some(Category::Rejected) => Status::Rejected,
+            Some(Category::Timeout) => Status::Timeout,
+        };
+    }
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.metrics.ended(self.status, self.items);
+        if self.status != Status::Success {
+            let duration = clock::now().saturating_duration_since(self.began);
+            self.metrics.failed.add(duration.as_secs_f64());
+        }
+    }
+}
+
+impl Serving {
+    /// Refuses early, before the body is read.
+    pub fn check_room(&self) -> Result<(), Error> {
+        if !self.facts.is_ready() {
+            return Err(Error::NotReady(format!(
+                "model \"{}\" has no working engine",
+                self.facts.name
+            )));
+        }
+        if self.queue.is_full() {
+            Err(self.overloaded())
+        } else {
+            Ok(())
+        }
+    }
+
+    fn overloaded(&self) -> Error {
+        let waiting = self.queue.len();
+        Error::Overloaded {
+            message: format!(
+                "the queue of model \"{}\" is full ({waiting} requests wait)",
+                self.facts.name
+            ),
+            retry_after: self.pace.retry_after(waiting, self.facts.workers),
+        }
+    }
+
+    /// From the cache or from a run, before the deadline.
+    async fn infer(&self, request: Request, cache: Option<&Levels>, deadline: Instant) -> Result<Outputs, Error> {
+        let within = deadline.saturating_duration_since(clock::now());
+        let answer = async {
+            let Some(levels) = cache else {
+                return self.run(request, deadline).await;
+            };
+            let names = self.facts.signature.inputs.iter().map(|slot| &*slot.name);
+            let key = self.key_prefix.key(names.zip(&request.inputs));
+            levels
+                .get_or_run(key, &self.output_datatypes, || self.run(request, deadline))
+                .await
+        };
+        tokio::time::timeout(within, answer)
+            .await
+            .unwrap_or(Err(Error::Deadline))
+    }
+
+    /// Puts the request into the queue, in parts no larger than a batch, and waits for all of them.
+    async fn run(&self, request: Request, deadline: Instant) -> Result<Outputs, Error> {
+        let rows = request.rows;
+        let parts = self.parts(request)?;
+        let (work, replies): (Vec<_>, Vec<_>) = parts
+            .into_iter()
+            .map(|(inputs, items)| {
+                let (reply, receiver) = oneshot::channel();
+                let part = Part {
+                    group: group(&inputs),
+                    items,
+                    payload: Work { inputs, reply },
+                };
+                (part, receiver)
+            })
+            .unzip();
+        // Dropped with this future: whoever leaves gives up the places that still wait.
+        let tickets = self.queue.push_all(work, deadline).map_err(|refused| match refused {
+            Refused::Full => self.overloaded(),
+            Refused::Closed => Error::NotReady("the server is stopping".to_owned()),
+        })?;
+        let mut outputs: Vec<Vec<Tensor>> = Vec::with_capacity(replies.len());
+        for reply in replies {
+            let part = reply
+                .await
+                .unwrap_or_else(|_| Err(Error::Internal("a worker dropped the request".to_owned())))?;
+            outputs.push(part);
+        }
+        drop(tickets);
+        if outputs.len() == 1 {
+            return Ok(Outputs::new(outputs.pop().unwrap_or_default()));
+        }
+        let joined: Option<Vec<Tensor>> = (0..self.output_datatypes.len())
+            .map(|position| {
+                Tensor::concat(
+                    &outputs
+                        .iter()
+                        .map(|part| part.get(position))
+                        .collect::<Option<Vec<_>>>()?,
+                )
+            })
+            .collect();
+        joined
+            .map(Outputs::new)
+            .ok_or_else(|| Error::ModelFailed(format!("the outputs of {rows} items do not fit together")))
+    }
+
+    /// The request as pieces of at most one batch, each with its number of items.
+    fn parts(&self, request: Request) -> Result<Vec<(Vec<Tensor>, usize)>, Error> {
+        let largest = match self.facts.signature.rows {
+            Rows::Dynamic => self.facts.batch_size_max,
+            Rows::Fixed(count) => count,
+            Rows::None => return Ok(vec![(request.inputs, 1)]),
+        };
+        if request.rows <= largest {
+            return Ok(vec![(request.inputs, request.rows)]);
+        }
+        (0..request.rows)
+            .step_by(largest)
+            .map(|start| {
+                let end = request.rows.min(start + largest);
+                let slices: Option<Vec<Tensor>> = request
+                    .inputs
+                    .iter()
+                    .map(|tensor| tensor.slice_rows(start, end))
+                    .collect();
+                slices
+                    .map(|inputs| (inputs, end - start))
+                    .ok_or_else(|| Error::Internal("rows out of bounds".to_owned()))
+            })
+            .collect()
+    }
+}
+
+/// Requests with equal inner shapes share a group. A collision is harmless: the batch is then run piece by piece.
+fn group(inputs: &[Tensor]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for tensor in inputs {
+        tensor.shape().get(1..).hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_follows_the_pace() {
+        let pace = Pace::default();
+        assert_eq!(pace.retry_after(1000, 1), Duration::from_secs(1));
+        pace.learn(Duration::from_millis(100), 1);
+        assert_eq!(pace.retry_after(100, 2), Duration::from_secs(5));
+        assert_eq!(pace.retry_after(100_000, 1), Duration::from_secs(30));
+    }
+}

@@ -1,0 +1,16 @@
+//! The server as a process: command line, exit codes, signals, connections, models that mean harm.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+
+mod bombs;
+mod command_line;
+mod connections;
+mod crafted;
+mod drain;
+mod grpc;
+mod grpc_calls;
+mod grpc_drain;
+mod http2;
+mod inspect;
+mod optimized_cache;
+mod support;
+mod tls;

@@ -1,0 +1,61 @@
+//! The folder of optimised models: the second start does without a trial, and damage costs nothing but that.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::support::{Client, Server, model};
+
+/// Field 11 of stat, cminflt: what children that were waited for have cost; 0 when there was none.
+fn had_a_child(server: &Server) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", server.id())).unwrap();
+    let cost: u64 = stat
+        .rsplit_once(')')
+        .unwrap()
+        .1
+        .split_whitespace()
+        .nth(8)
+        .unwrap()
+        .parse()
+        .unwrap();
+    cost > 0
+}
+
+#[test]
+fn a_model_is_tried_out_and_optimised_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = folder.path().join("kept");
+    let body = format!("{{\"features\": [{}]}}", vec!["0.25"; 64].join(","));
+    let start = |cached: bool| {
+        let (model, kept) = (model("layers"), kept.display().to_string());
+        let mut arguments = vec!["--model", &model];
+        if cached {
+            arguments.extend(["--optimized-model-cache", &kept]);
+        }
+        let server = Server::start(&arguments);
+        let answer = Client::connect(server.http)
+            .unwrap()
+            .post("/api/v1/predict", &body)
+            .unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        (had_a_child(&server), answer.body)
+    };
+    let files = || -> Vec<PathBuf> {
+        fs::read_dir(&kept)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect()
+    };
+
+    let (tried, without) = start(false);
+    assert!(tried && !kept.exists());
+    assert_eq!(start(true), (true, without.clone()), "the first start fills the folder");
+    let [file] = files().try_into().unwrap();
+    let whole = fs::read(&file).unwrap();
+    assert_eq!(start(true), (false, without.clone()), "the second start finds it");
+
+    fs::write(&file, &whole[..whole.len() / 2]).unwrap();
+    assert_eq!(start(true), (true, without.clone()), "half an entry is none");
+    assert_eq!(fs::read(&file).unwrap(), whole, "it was made anew");
+    assert_eq!(start(true), (false, without));
+    assert_eq!(files().len(), 1);
+}

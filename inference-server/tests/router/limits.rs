@@ -1,0 +1,173 @@
+//! What is refused, when, and how it is counted.
+
+use http::Request;
+use http_body_util::Full;
+use tokio::task::JoinSet;
+
+use crate::support::{Answer, Server, config, server};
+
+async fn slow(server: &Server) -> Answer {
+    server.post("/api/v1/predict", r#"{"features":[1]}"#).await
+}
+
+fn outcome(server: &Server, status: &str) -> f64 {
+    server.metric(&format!(
+        "ml_predictions_total{{model=\"slow\",model_version=\"1\",status=\"{status}\"}}"
+    ))
+}
+
+/// Calls that are still under way.
+async fn in_the_background(server: &Server, count: usize) -> JoinSet<u16> {
+    let mut calls = JoinSet::new();
+    for _ in 0..count {
+        let server = server.clone();
+        calls.spawn(async move { slow(&server).await.status });
+    }
+    server.metric_becomes("ml_requests_in_flight", count as f64).await;
+    calls
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_queue_refuses_at_once_and_says_when_to_come_back() {
+    let mut config = config(&["slow"]);
+    config.limits.queue_capacity = 3;
+    config.batcher.max_batch_size = 1;
+    let server = server(&config);
+    // Far more at once than one worker and three places take, however late the worker is on a busy machine.
+    let mut calls = JoinSet::new();
+    for _ in 0..40 {
+        let server = server.clone();
+        calls.spawn(async move {
+            let answer = slow(&server).await;
+            if answer.status == 429 {
+                assert_eq!(answer.error(), "the queue of model \"slow\" is full (3 requests wait)");
+                assert!(answer.headers["retry-after"].to_str().unwrap().parse::<u32>().unwrap() >= 1);
+            }
+            answer.status
+        });
+    }
+    let statuses = calls.join_all().await;
+    let count = |status: u16| statuses.iter().filter(|s| **s == status).count();
+    let (served, refused) = (count(200), count(429));
+    assert!(served >= 3 && refused >= 1, "{statuses:?}");
+    assert_eq!(served + refused, 40, "{statuses:?}");
+    assert!((outcome(&server, "rejected") - refused as f64).abs() < f64::EPSILON);
+    assert!((outcome(&server, "success") - served as f64).abs() < f64::EPSILON);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn beyond_the_concurrency_429() {
+    let mut config = config(&["slow"]);
+    config.limits.max_concurrency = 2;
+    let server = server(&config);
+    let calls = in_the_background(&server, 2).await;
+    let refused = slow(&server).await;
+    assert_eq!(
+        (refused.status, refused.error().as_str()),
+        (429, "2 requests are under way, the limit")
+    );
+    assert_eq!(calls.join_all().await, [200; 2]);
+    assert_eq!(slow(&server).await.status, 200, "places come back");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_is_not_served_before_the_deadline_gets_504_and_takes_no_place() {
+    let mut config = config(&["slow"]);
+    config.limits.timeout_seconds = 1;
+    config.batcher.max_batch_size = 1;
+    let server = server(&config);
+    // More work than one second holds.
+    let mut calls = JoinSet::new();
+    for _ in 0..60 {
+        let server = server.clone();
+        calls.spawn(async move { slow(&server).await.status });
+    }
+    let statuses = calls.join_all().await;
+    let served = statuses.iter().filter(|status| **status == 200).count();
+    let late = statuses.iter().filter(|status| **status == 504).count();
+    assert_eq!(served + late, 60);
+    assert!(served >= 1 && late >= 10, "{served} served, {late} late");
+    let runs = server.metric("ml_batch_size_count{model=\"slow\",model_version=\"1\"}");
+    // Some run when their deadline passes: it passes later for those who came later, by the milliseconds that sixty arrivals take.
+    assert!(
+        runs <= served as f64 + 3.0,
+        "nobody late was computed: {runs} runs for {served} answers"
+    );
+    assert!((outcome(&server, "timeout") - late as f64).abs() < f64::EPSILON);
+    server.metric_becomes("ml_queue_depth{queue=\"batch\"}", 0.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_who_leaves_gives_up_his_place_and_is_counted() {
+    let mut config = config(&["slow"]);
+    config.batcher.max_batch_size = 1;
+    let server = server(&config);
+    let first = in_the_background(&server, 1).await;
+    server.metric_becomes("ml_queue_depth{queue=\"batch\"}", 0.0).await;
+    let mut leavers = JoinSet::new();
+    for _ in 0..5 {
+        let server = server.clone();
+        leavers.spawn(async move { slow(&server).await.status });
+    }
+    server.metric_becomes("ml_queue_depth{queue=\"batch\"}", 5.0).await;
+    leavers.shutdown().await;
+    assert!(
+        server.metric("ml_queue_depth{queue=\"batch\"}").abs() < f64::EPSILON,
+        "at once"
+    );
+    assert!((outcome(&server, "cancelled") - 5.0).abs() < f64::EPSILON);
+    assert!(
+        (server.metric("http_requests_total{route=\"/api/v1/predict\",method=\"POST\",code=\"499\"}") - 5.0).abs()
+            < f64::EPSILON
+    );
+    assert_eq!(first.join_all().await, [200]);
+    assert!(
+        (server.metric("ml_batch_size_sum{model=\"slow\",model_version=\"1\"}") - 1.0).abs() < f64::EPSILON,
+        "only the one who stayed was computed"
+    );
+    assert!(server.metric("ml_requests_in_flight").abs() < f64::EPSILON);
+}
+
+#[tokio::test]
+async fn bodies_beyond_the_limit_are_refused_before_and_while_they_are_read() {
+    let mut config = config(&["affine"]);
+    config.limits.body_bytes_max = 1024;
+    let server = server(&config);
+    let announced = Request::post("/api/v1/predict")
+        .header("content-length", "1025")
+        .body(Full::from("{}"))
+        .unwrap();
+    let answer = server.call(announced).await;
+    assert_eq!(
+        (answer.status, answer.error().as_str()),
+        (413, "the body is longer than the limit of 1024 bytes")
+    );
+    assert_eq!(answer.headers["connection"], "close");
+    let unannounced = server.post("/api/v1/predict", vec![b' '; 1025]).await;
+    assert_eq!(unannounced.status, 413);
+    let fits = format!("{{\"features\":[1,2,3,4]}}{}", " ".repeat(1024 - 22));
+    assert_eq!(server.post("/api/v1/predict", fits).await.status, 200);
+}
+
+#[tokio::test]
+async fn arrivals_count_what_is_refused_too() {
+    let server = server(&config(&["affine"]));
+    for body in [r#"{"features":[1,2,3,4]}"#, "nonsense"] {
+        server.post("/api/v1/predict", body).await;
+    }
+    assert!((server.metric("http_requests_received_total{route=\"/api/v1/predict\"}") - 2.0).abs() < f64::EPSILON);
+    assert!(
+        (server.metric("http_requests_total{route=\"/api/v1/predict\",method=\"POST\",code=\"200\"}") - 1.0).abs()
+            < f64::EPSILON
+    );
+    assert!(
+        (server.metric("http_requests_total{route=\"/api/v1/predict\",method=\"POST\",code=\"400\"}") - 1.0).abs()
+            < f64::EPSILON
+    );
+    for phase in ["preprocess", "queue", "inference", "postprocess"] {
+        let series = format!(
+            "ml_inference_phase_duration_seconds_count{{model=\"affine\",model_version=\"1\",phase=\"{phase}\"}}"
+        );
+        assert!((server.metric(&series) - 1.0).abs() < f64::EPSILON, "{phase}");
+    }
+}

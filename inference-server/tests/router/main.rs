@@ -1,0 +1,16 @@
+//! The server called through its router, without a socket, with real models in the real ONNX Runtime.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+
+mod bad_input;
+mod batching;
+mod binary;
+mod cache;
+mod coding;
+mod errors;
+mod lifecycle;
+mod limits;
+mod msgpack;
+mod openapi;
+mod protocols;
+mod sharing;
+mod support;

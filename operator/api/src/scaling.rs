@@ -1,0 +1,183 @@
+//! How a service scales: bounds, signals, behaviour.
+
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscalerBehavior;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Value of `spec.predictor.replicas` that stands for "scaled automatically". The API server takes no negative number where the scale subresource
+/// points to, and cannot read a scale from an absent one.
+pub const REPLICAS_AUTOMATIC: i32 = 0;
+
+/// How the number of replicas is found.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AutoScaling {
+    /// Who scales.
+    #[serde(default)]
+    pub mode: Mode,
+    /// Signals; each proposes a number of replicas and the largest wins. Without any: CPU at 70 %, 1000 requests/s and 100 waiting requests per replica.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub metrics: Vec<Metric>,
+    /// Speed and windows of scaling up and down, passed whole to the HorizontalPodAutoscaler.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behavior: Option<HorizontalPodAutoscalerBehavior>,
+}
+
+/// Who scales.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum Mode {
+    /// One HorizontalPodAutoscaler per pool.
+    #[default]
+    Hpa,
+}
+
+/// One signal.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+pub struct Metric {
+    /// Kind of the signal.
+    pub r#type: MetricType,
+    /// Type Resource: CPU or memory of the server's container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<ResourceMetric>,
+    /// Types RequestRate (requests per second) and QueueDepth (waiting requests): how much of it one replica should have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<MetricTarget>,
+    /// Type External: a query of your own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external: Option<ExternalMetric>,
+}
+
+/// Kind of a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum MetricType {
+    /// CPU or memory, from metrics-server.
+    Resource,
+    /// Arriving inference requests per second, from Prometheus.
+    RequestRate,
+    /// Inference requests that wait, from Prometheus.
+    QueueDepth,
+    /// A PromQL query.
+    External,
+}
+
+/// CPU or memory of the server's container.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+pub struct ResourceMetric {
+    /// Name of the resource.
+    pub name: ResourceName,
+    /// How much of it one replica should use.
+    pub target: MetricTarget,
+}
+
+/// Resources that metrics-server measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ResourceName {
+    /// Processor time.
+    Cpu,
+    /// Working set.
+    Memory,
+}
+
+impl ResourceName {
+    /// The name as Kubernetes writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Memory => "memory",
+        }
+    }
+}
+
+/// A PromQL query as a signal.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+pub struct ExternalMetric {
+    /// The query.
+    pub metric: ExternalQuery,
+    /// What its value is compared with.
+    pub target: MetricTarget,
+}
+
+/// A PromQL query.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ExternalQuery {
+    /// Where the query runs.
+    #[serde(default)]
+    pub backend: Backend,
+    /// Name of the signal in the metrics API, `external-<name>`. Without it, its position among the External signals, from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]
+    pub name: Option<String>,
+    /// Address of Prometheus, if it is not the operator's own. Only addresses that the operator was started with are accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 8, max = 256), regex(pattern = r"^https?://"))]
+    pub server_address: Option<String>,
+    /// PromQL with one number as its result. Every selector is narrowed to this object's namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    pub query: Option<String>,
+}
+
+/// Where a query runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// Prometheus' HTTP API.
+    #[default]
+    Prometheus,
+}
+
+/// What a signal is compared with. Exactly the number that `type` names must be given.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MetricTarget {
+    /// How the signal is compared.
+    pub r#type: TargetType,
+    /// Type Utilization: percent of the requested resource.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub average_utilization: Option<i32>,
+    /// Type AverageValue: amount per replica.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub average_value: Option<Quantity>,
+    /// Type Value: amount of the whole service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<Quantity>,
+}
+
+impl MetricTarget {
+    /// So many percent of what was requested.
+    pub fn utilization(percent: i32) -> Self {
+        Self {
+            r#type: TargetType::Utilization,
+            average_utilization: Some(percent),
+            average_value: None,
+            value: None,
+        }
+    }
+
+    /// So much per replica.
+    pub fn average_value(quantity: &str) -> Self {
+        Self {
+            r#type: TargetType::AverageValue,
+            average_utilization: None,
+            average_value: Some(Quantity(quantity.to_owned())),
+            value: None,
+        }
+    }
+}
+
+/// How a signal is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum TargetType {
+    /// Percent of the requested resource.
+    Utilization,
+    /// Amount per replica.
+    AverageValue,
+    /// Amount of the whole service.
+    Value,
+}

@@ -1,0 +1,281 @@
+//! The decision: what is known, what each signal asks for, what the stages make of it. Pure: everything it depends on is an argument.
+
+use crate::backlog;
+use crate::decision::{Decision, Model, PoolDecision, Proposal, Reason, SignalState};
+use crate::demand::{self, Demand};
+use crate::learned::Counts;
+use crate::observation::{Observations, PoolView};
+use crate::policy::{Policy, Pool, SignalKind};
+use crate::pools::{self, Capacity};
+use crate::sizing::{self, Server};
+use crate::stages::{self, Facts};
+use crate::state::{PoolMemory, State};
+use crate::thresholds;
+use crate::units::{self, Moment};
+
+/// Seconds between two decisions at most.
+const LOOK_AGAIN_SECONDS: f64 = 5.0;
+/// Relative difference of a guard from its target that is no reason to act, as the HorizontalPodAutoscaler's.
+const GUARD_TOLERANCE: f64 = 0.1;
+
+/// Decides, and says what would change the decision.
+pub fn decide(policy: &Policy, seen: &Observations, state: State, now: Moment) -> (Decision, State) {
+    let (mut decision, state) = step(policy, seen, state, now);
+    thresholds::fill(policy, seen, &state, &mut decision);
+    (decision, state)
+}
+
+/// Decides, without the thresholds: they cost more than the decision, and a simulation reads none.
+pub fn step(policy: &Policy, seen: &Observations, mut state: State, now: Moment) -> (Decision, State) {
+    state.fit(policy);
+    let born_at = *state.born_at.get_or_insert(now);
+    let nothing = PoolView::default();
+    let views: Vec<&PoolView> = seen
+        .pools
+        .iter()
+        .chain(std::iter::repeat(&nothing))
+        .take(policy.pools.len())
+        .collect();
+    for ((pool, view), memory) in policy.pools.iter().zip(&views).zip(&mut state.pools) {
+        look(pool, view, memory, now);
+    }
+    let demand = demand::demand(policy, seen, &mut state, now);
+    state.blind_since = demand.is_blind.then(|| state.blind_since.unwrap_or(now));
+
+    let counts: Vec<Counts> = policy
+        .pools
+        .iter()
+        .zip(&views)
+        .zip(&state.pools)
+        .map(|((pool, view), memory)| Counts::of(&view.pods, memory.starts.quantile(pool, 0.9), now))
+        .collect();
+    let mut models: Vec<Model> = policy
+        .pools
+        .iter()
+        .zip(&state.pools)
+        .map(|(pool, memory)| model(policy, pool, memory, demand.scv))
+        .collect();
+    let capacities: Vec<Capacity> = policy
+        .pools
+        .iter()
+        .zip(&models)
+        .zip(&counts)
+        .map(|((pool, model), counts)| capacity(pool, model.server(), counts))
+        .collect();
+    let shares = pools::allocate_rate(&capacities, demand.lambda);
+    for (model, (lambda, _)) in models.iter_mut().zip(&shares) {
+        model.lambda = *lambda;
+    }
+    let backlog = backlog::replicas(policy, &capacities, &models, &views, &demand, now);
+
+    let mut decided = Vec::with_capacity(policy.pools.len());
+    for (index, pool) in policy.pools.iter().enumerate() {
+        let (Some(view), Some(counts), Some(model), Some(memory)) = (
+            views.get(index),
+            counts.get(index),
+            models.get(index),
+            state.pools.get_mut(index),
+        ) else {
+            continue;
+        };
+        let proposals = propose(
+            policy,
+            seen,
+            &demand,
+            &capacities,
+            index,
+            backlog.get(index).copied().unwrap_or(0),
+        );
+        let wanted = proposals.iter().map(|proposal| proposal.replicas).max().unwrap_or(0);
+        // While something is unknown, what is there counts as needed: an outage is no experience.
+        let needed = if demand.is_full {
+            wanted
+        } else {
+            wanted.max(view.replicas)
+        };
+        memory.levels.need(needed.min(pool.replicas_max), now, &policy.tuning);
+        memory.levels.learn(model.start_seconds_p50, &policy.tuning, now);
+        let facts = Facts {
+            policy,
+            pool,
+            memory,
+            counts: *counts,
+            from: view.replicas,
+            is_full: demand.is_full,
+            blind_seconds: state.blind_since.map(|since| now.seconds_since(since)),
+            age_seconds: now.seconds_since(born_at),
+            outage_until: state.outage_until,
+            busy: busy(view, pool),
+            start_seconds: model.start_seconds_p50,
+            now,
+        };
+        let run = stages::run(wanted, &facts);
+        let wants_less = wanted < view.replicas;
+        memory.small_since = wants_less.then(|| memory.small_since.unwrap_or(now));
+        let winner = proposals
+            .iter()
+            .find(|proposal| proposal.replicas == wanted)
+            .map(|proposal| proposal.reason);
+        let reason = match run.steps.last() {
+            Some(step) => step.reason,
+            None if run.replicas == 0 => Reason::ScaledToZero,
+            None => winner.unwrap_or(Reason::FailStatic),
+        };
+        decided.push(PoolDecision {
+            name: pool.name.clone(),
+            from: view.replicas,
+            to: run.replicas,
+            reason,
+            proposals,
+            steps: run.steps,
+            hold: run.hold,
+            counts: *counts,
+            model: *model,
+            thresholds: None,
+        });
+    }
+    let signals = policy
+        .signals
+        .iter()
+        .zip(&demand.trust)
+        .map(|(signal, trust)| SignalState {
+            name: signal.name.clone(),
+            trust: *trust,
+        })
+        .collect();
+    let decision = Decision {
+        at: now,
+        pools: decided,
+        signals,
+        lambda: demand.lambda,
+        queued: demand.queued,
+        look_again_at: now.plus_seconds(LOOK_AGAIN_SECONDS),
+    };
+    (decision, state)
+}
+
+/// Notes what happened to a pool since the last look, by whomever.
+fn look(pool: &Pool, view: &PoolView, memory: &mut PoolMemory, now: Moment) {
+    if let Some(service) = &view.service {
+        memory.service.learn(service);
+    }
+    memory.starts.learn(&view.pods);
+    if let Some(before) = memory.replicas.replace(view.replicas) {
+        memory.changes.note(before, view.replicas, now);
+        if view.replicas > before {
+            memory.grown_at = Some(now);
+        }
+    } else if view.replicas > pool.replicas_min {
+        // The first look: what is there may have been made a moment ago.
+        memory.grown_at = Some(now);
+    }
+}
+
+fn model(policy: &Policy, pool: &Pool, memory: &PoolMemory, arrival_scv: f64) -> Model {
+    let service_seconds = memory.service.mean_seconds(pool);
+    let service_scv = memory.service.scv();
+    let objective = &policy.objective;
+    Model {
+        service_seconds,
+        slots: pool.slots,
+        service_scv,
+        arrival_scv,
+        latency_seconds: objective.latency_seconds,
+        slack_seconds: sizing::slack_seconds(objective.latency_seconds, service_seconds),
+        late_share: objective.late_share,
+        balancing: policy.balancing,
+        start_seconds_p50: memory.starts.quantile(pool, 0.5),
+        start_seconds_p90: memory.starts.quantile(pool, 0.9),
+        lambda: 0.0,
+    }
+}
+
+fn capacity(pool: &Pool, server: Server, counts: &Counts) -> Capacity {
+    let replicas_most = if counts.unschedulable > 0 {
+        // No node has room: nothing more will come than what is there.
+        (counts.ready + counts.starting).min(pool.replicas_max)
+    } else {
+        pool.replicas_max
+    };
+    Capacity {
+        replicas_most,
+        ready: counts.ready,
+        starting: counts.starting,
+        ..Capacity::of(pool, server)
+    }
+}
+
+/// Replicas that have requests in them, as far as is known.
+fn busy(view: &PoolView, pool: &Pool) -> u32 {
+    let requests: f64 = view.pods.iter().filter_map(|pod| pod.in_flight).map(f64::from).sum();
+    units::replicas(requests / f64::from(pool.slots))
+}
+
+/// What each signal asks of the pool `index`.
+fn propose(
+    policy: &Policy,
+    seen: &Observations,
+    demand: &Demand,
+    capacities: &[Capacity],
+    index: usize,
+    backlog: u32,
+) -> Vec<Proposal> {
+    let mut proposals = Vec::new();
+    let Some(own) = capacities.get(index) else {
+        return proposals;
+    };
+    let mut add = |signal: &str, reason, value, replicas| {
+        proposals.push(Proposal {
+            signal: signal.to_owned(),
+            reason,
+            value,
+            replicas,
+        });
+    };
+    for (position, signal) in policy.signals.iter().enumerate() {
+        let Some(value) = demand.trust.get(position).and_then(|trust| trust.for_growth()) else {
+            continue;
+        };
+        let name = &signal.name;
+        match signal.kind {
+            SignalKind::ArrivalRate => {
+                let lambda = demand.rates.get(position).copied().flatten().unwrap_or(value);
+                let replicas = pools::allocate_rate(capacities, lambda)
+                    .get(index)
+                    .map_or(0, |(_, n)| *n);
+                add(name, Reason::RateSizing, lambda, replicas);
+            }
+            SignalKind::Queued => add(name, Reason::QueueDrain, value, backlog),
+            SignalKind::InFlight { utilization } => {
+                let slots = capacities
+                    .iter()
+                    .map(|pool| f64::from(pool.server.slots * pool.ready.max(1)))
+                    .sum::<f64>();
+                let part = f64::from(own.server.slots * own.ready.max(1)) / slots;
+                let replicas = (value + demand.queued) * part / (f64::from(own.server.slots) * utilization);
+                add(name, Reason::Concurrency, value, units::replicas(replicas));
+            }
+            SignalKind::Utilization { pool, target } if pool == index => {
+                let ratio = value / target;
+                let replicas = if (ratio - 1.0).abs() <= GUARD_TOLERANCE {
+                    own.ready
+                } else {
+                    units::replicas(f64::from(own.ready) * ratio)
+                };
+                add(name, Reason::UtilizationGuard, value, replicas);
+            }
+            SignalKind::PerReplica { pool, target } if pool == index => {
+                add(name, Reason::PerReplica, value, units::replicas(value / target));
+            }
+            SignalKind::Utilization { .. } | SignalKind::PerReplica { .. } => {}
+        }
+    }
+    if let Some(replicas) = seen.forecast.get(index).filter(|replicas| **replicas > 0) {
+        add("forecast", Reason::ForecastFloor, f64::from(*replicas), *replicas);
+    }
+    let nothing_is_there = capacities.iter().all(|pool| pool.ready + pool.starting == 0);
+    if nothing_is_there && demand.queued > 0.0 && pools::first(capacities) == Some(index) {
+        add("held", Reason::Waking, demand.queued, 1);
+    }
+    proposals
+}

@@ -1,0 +1,21 @@
+//! One way to call the API server: with a limit of time, and with a name for the error.
+
+use std::future::Future;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+
+/// Longest time of one call. The client itself would wait for ever.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Awaits one call; `name` is what the user reads when it fails, e.g. `apply Deployment demo/digits-cpu`.
+pub async fn call<T>(name: impl FnOnce() -> String, future: impl Future<Output = Result<T, kube::Error>>) -> Result<T> {
+    match tokio::time::timeout(CALL_TIMEOUT, future).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(Error::api(name())(error)),
+        Err(_) => Err(Error::Timeout {
+            what: name(),
+            limit: CALL_TIMEOUT,
+        }),
+    }
+}

@@ -1,0 +1,21 @@
+//! The only folder that talks to the API server.
+
+pub mod api_service;
+pub mod apply;
+pub mod apply_all;
+mod backoff;
+pub mod caches;
+pub mod call;
+mod covers;
+pub mod lease;
+pub mod may_write;
+pub mod owner;
+pub mod prune;
+pub mod record;
+mod replicas;
+pub mod request_header;
+pub mod review;
+pub mod serving_certificate;
+pub mod watch;
+pub mod watches;
+pub mod write_status;

@@ -1,0 +1,83 @@
+//! What a reconcile may use.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use kube::Client;
+use tokio::sync::watch;
+
+use super::settled::Settled;
+use crate::clock::SharedClock;
+use crate::cluster::caches::Caches;
+use crate::cluster::may_write::MayWrite;
+use crate::cluster::record::Recorder;
+use crate::domain::published::{Published, ServiceKey};
+use crate::domain::settings::PodSettings;
+use crate::domain::signals::Signals;
+use crate::domain::subscriptions::Subscriptions;
+use crate::metrics::Metrics;
+use crate::validate::Prometheus;
+
+/// What a reconcile may use.
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// What is watched.
+    pub caches: Caches,
+    /// Publishes events.
+    pub recorder: Recorder,
+    /// Time.
+    pub clock: SharedClock,
+    /// Whether we may write.
+    pub may_write: MayWrite,
+    /// What the metrics source should measure.
+    pub subscriptions: Arc<Subscriptions>,
+    /// What it measured.
+    pub published: Arc<Published>,
+    /// Whether autoscalers can read it.
+    pub signals: watch::Receiver<Signals>,
+    /// What validation must know.
+    pub prometheus: Prometheus,
+    /// What the pods are made of.
+    pub pods: PodSettings,
+    /// Counters of our own.
+    pub metrics: Metrics,
+    /// Longest time of one reconcile.
+    pub reconcile_timeout: Duration,
+    /// Failures in a row, by service.
+    pub failures: Failures,
+    /// What has been seen rolled out.
+    pub settled: Settled,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Context")
+    }
+}
+
+/// Failures in a row, by service.
+#[derive(Debug, Default)]
+pub struct Failures(Mutex<HashMap<ServiceKey, u32>>);
+
+impl Failures {
+    /// Counts one more, and says how many there are.
+    pub fn count(&self, key: &ServiceKey) -> u32 {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let failures = all.entry(key.clone()).or_default();
+        *failures = failures.saturating_add(1);
+        *failures
+    }
+
+    /// How many there are.
+    pub fn so_far(&self, key: &ServiceKey) -> u32 {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(key).copied().unwrap_or(0)
+    }
+
+    /// Forgets a service: it succeeded, or is gone.
+    pub fn forget(&self, key: &ServiceKey) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+}

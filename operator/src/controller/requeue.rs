@@ -1,0 +1,67 @@
+//! When to try again. Pure.
+
+use std::time::Duration;
+
+/// The first wait after a failure.
+const WAIT_MIN: Duration = Duration::from_secs(1);
+/// The longest wait after many failures that may pass by themselves.
+const WAIT_MAX: Duration = Duration::from_secs(300);
+/// What does not pass by itself is looked at this rarely; a change of the object is looked at at once.
+const WAIT_PERMANENT: Duration = Duration::from_secs(300);
+/// So many failures in a row may be a hiccup: with the waits between them, they last for half a minute, unless changes ask for a look sooner.
+pub const BRIEF_FAILURES: u32 = 5;
+/// Everything is looked at again after this time: the queue column moves without any object changing.
+pub const LOOK_AGAIN: Duration = Duration::from_secs(15);
+
+/// How long to wait after `failures` failures in a row; `jitter` is between 0 and 1 and spreads objects that failed together.
+pub fn after_failure(failures: u32, is_transient: bool, is_conflict: bool, jitter: f64) -> Duration {
+    if is_conflict && failures <= 1 {
+        return Duration::ZERO;
+    }
+    let wait = if is_transient {
+        WAIT_MIN
+            .saturating_mul(
+                1_u32
+                    .checked_shl(failures.saturating_sub(1).min(20))
+                    .unwrap_or(u32::MAX),
+            )
+            .min(WAIT_MAX)
+    } else {
+        WAIT_PERMANENT
+    };
+    wait.mul_f64(1.0 - 0.3 * jitter.clamp(0.0, 1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{BRIEF_FAILURES, after_failure};
+
+    #[test]
+    fn waits_double_up_to_a_limit() {
+        let waits: Vec<u64> = [1, 2, 3, 8, 9, 10, 1000]
+            .iter()
+            .map(|n| after_failure(*n, true, false, 0.0).as_secs())
+            .collect();
+        assert_eq!(waits, [1, 2, 4, 128, 256, 300, 300]);
+    }
+
+    #[test]
+    fn a_hiccup_lasts_for_half_a_minute() {
+        let waits = (1..=BRIEF_FAILURES).map(|failures| after_failure(failures, true, false, 0.0));
+        assert_eq!(waits.sum::<Duration>(), Duration::from_secs(31));
+    }
+
+    #[test]
+    fn a_first_conflict_is_tried_again_at_once_and_what_cannot_pass_rarely() {
+        assert_eq!(after_failure(1, true, true, 0.0), Duration::ZERO);
+        assert_eq!(after_failure(2, true, true, 0.0), Duration::from_secs(2));
+        assert_eq!(after_failure(1, false, false, 0.0), Duration::from_secs(300));
+    }
+
+    #[test]
+    fn jitter_only_shortens() {
+        assert_eq!(after_failure(3, true, false, 1.0), Duration::from_millis(2800));
+    }
+}

@@ -1,0 +1,140 @@
+//! What is worth an event: the difference between two statuses. Pure; a value per event, with the key by which repetitions are recognised.
+
+use std::time::Duration;
+
+use tidewright_api::InferenceServiceStatus;
+use tidewright_api::conditions::{ConditionType, Reason};
+use tidewright_api::status::PoolStatus;
+
+/// The same event about the same service is not told again within this time.
+const QUIET_FOR: Duration = Duration::from_secs(300);
+/// Scaling is told each time: each is another number.
+const QUIET_FOR_SCALING: Duration = Duration::from_secs(1);
+/// Kubernetes' own limit of a note is 1024 bytes.
+const NOTE_CHARS_MAX: usize = 500;
+
+/// One event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Whether something is wrong.
+    pub is_warning: bool,
+    /// CamelCase, stable.
+    pub reason: &'static str,
+    /// What was being done, CamelCase.
+    pub action: &'static str,
+    /// For people.
+    pub note: String,
+    /// Equal keys are the same event.
+    pub dedupe_key: String,
+    /// For how long the same event is not told again.
+    pub quiet_for: Duration,
+}
+
+impl Event {
+    fn new(is_warning: bool, reason: &'static str, action: &'static str, note: &str) -> Self {
+        let note: String = note.chars().take(NOTE_CHARS_MAX).collect();
+        Self {
+            is_warning,
+            reason,
+            action,
+            dedupe_key: format!("{reason}/{note}"),
+            note,
+            quiet_for: QUIET_FOR,
+        }
+    }
+}
+
+/// The events of a change of status.
+pub fn between(before: Option<&InferenceServiceStatus>, after: &InferenceServiceStatus) -> Vec<Event> {
+    let nothing = InferenceServiceStatus::default();
+    let before = before.unwrap_or(&nothing);
+    let mut events = Vec::new();
+    ready(before, after, &mut events);
+    spec(before, after, &mut events);
+    metrics(before, after, &mut events);
+    for pool in &after.pools {
+        if let Some(was) = before.pools.iter().find(|p| p.name == pool.name) {
+            scaled(was, pool, &mut events);
+        }
+    }
+    events
+}
+
+type State<'a> = (&'a str, &'a str, &'a str);
+
+fn state(status: &InferenceServiceStatus, kind: ConditionType) -> State<'_> {
+    status
+        .conditions
+        .iter()
+        .find(|c| c.type_ == kind.as_str())
+        .map_or(("", "", ""), |c| {
+            (c.status.as_str(), c.reason.as_str(), c.message.as_str())
+        })
+}
+
+fn ready(before: &InferenceServiceStatus, after: &InferenceServiceStatus, events: &mut Vec<Event>) {
+    let (was, was_reason, _) = state(before, ConditionType::Ready);
+    let (is, reason, message) = state(after, ConditionType::Ready);
+    if is == "True" && was != "True" {
+        events.push(Event::new(false, "InferenceServiceReady", "Reconcile", message));
+    } else if is == "False" && (was != "False" || was_reason != reason) && reason != Reason::InvalidSpec.as_str() {
+        // Not yet is no fault; no longer is one.
+        let is_planned =
+            reason == Reason::RollingOut.as_str() || (was != "True" && reason == Reason::NotEnoughReplicas.as_str());
+        events.push(Event::new(
+            !is_planned,
+            "InferenceServiceNotReady",
+            "Reconcile",
+            &format!("{reason}: {message}"),
+        ));
+    }
+}
+
+fn spec(before: &InferenceServiceStatus, after: &InferenceServiceStatus, events: &mut Vec<Event>) {
+    let (is, _, message) = state(after, ConditionType::SpecHonoured);
+    let (_, _, was_message) = state(before, ConditionType::SpecHonoured);
+    if is == "False" && message != was_message {
+        events.push(Event::new(true, "InvalidSpec", "Validate", message));
+    }
+}
+
+fn metrics(before: &InferenceServiceStatus, after: &InferenceServiceStatus, events: &mut Vec<Event>) {
+    let (was, was_reason, _) = state(before, ConditionType::ScalingReady);
+    let (is, reason, message) = state(after, ConditionType::ScalingReady);
+    if is == "False" && (was != "False" || was_reason != reason) {
+        let word = if reason == Reason::MetricsApiTaken.as_str() {
+            "MetricsApiTaken"
+        } else {
+            "MetricUnavailable"
+        };
+        events.push(Event::new(true, word, "Scale", message));
+    } else if is == "True" && was == "False" {
+        events.push(Event::new(false, "MetricsAvailable", "Scale", message));
+    }
+}
+
+fn scaled(was: &PoolStatus, is: &PoolStatus, events: &mut Vec<Event>) {
+    if was.desired == is.desired {
+        return;
+    }
+    let reason = if is.desired > was.desired {
+        "ScaledUp"
+    } else {
+        "ScaledDown"
+    };
+    let why = is
+        .decision
+        .as_ref()
+        .map_or(String::new(), |d| format!(": {}: {}", d.reason, d.message));
+    let mut event = Event::new(
+        false,
+        reason,
+        "Scale",
+        &format!("pool {}: {} → {} replicas{why}", is.name, was.desired, is.desired),
+    );
+    event.quiet_for = QUIET_FOR_SCALING;
+    events.push(event);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,10 @@
+//! The operator's entry point.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tidewright_operator::args::Cli;
+
+fn main() -> ExitCode {
+    tidewright_operator::run::main(Cli::parse())
+}

@@ -1,0 +1,366 @@
+//! The only place that knows everyone: builds them, starts them, ends them in order.
+
+mod facts;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::CommandFactory;
+use futures::StreamExt;
+use kube::{Client, Config};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::{Cli, Command, RunArgs};
+use crate::clock::{SharedClock, SystemClock};
+use crate::cluster::caches::Caches;
+use crate::cluster::lease::{self, LeaseSettings};
+use crate::cluster::may_write::{MayWrite, Term};
+use crate::cluster::record::Recorder;
+use crate::cluster::watch::WATCH_SECONDS;
+use crate::cluster::watches::Watches;
+use crate::controller::context::{Context, Failures};
+use crate::controller::settled::Settled;
+use crate::domain::published::{Change, Published, ServiceKey};
+use crate::domain::settings::PodSettings;
+use crate::domain::signals::Signals;
+use crate::domain::subscriptions::Subscriptions;
+use crate::metrics::Metrics;
+use crate::validate::Prometheus;
+use crate::{admin, controller, metrics_api, sources, telemetry};
+use facts::Facts;
+
+/// Beyond the longest silence of a watch.
+const READ_MARGIN: Duration = Duration::from_secs(15);
+/// Reconciles that have begun get this long to end.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
+/// After SIGTERM the metrics API goes on answering until the API server has taken us out of the Service.
+const METRICS_API_LINGER: Duration = Duration::from_secs(3);
+/// The Lease is given back well within this.
+const LEASE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Does what the command line says.
+pub fn main(cli: Cli) -> ExitCode {
+    let done = match cli.command {
+        Command::Run(args) => run_blocking(*args),
+        Command::Crd => print_crds(),
+        Command::Completion { shell } => {
+            clap_complete::generate(
+                shell,
+                &mut Cli::command(),
+                "tidewright-operator",
+                &mut std::io::stdout(),
+            );
+            Ok(())
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            use std::io::Write;
+            let _ = writeln!(std::io::stderr(), "tidewright-operator: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print_crds() -> anyhow::Result<()> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    for crd in tidewright_api::crd::all_crds() {
+        write!(out, "---\n{}", tidewright_api::crd::to_yaml(&crd)?)?;
+    }
+    Ok(())
+}
+
+fn run_blocking(args: RunArgs) -> anyhow::Result<()> {
+    telemetry::start(args.log_format, &args.log).context("--log")?;
+    // Two crates bring a TLS provider along; one must be named. An error means that it was named before.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(run(args))
+}
+
+async fn run(args: RunArgs) -> anyhow::Result<()> {
+    let mut config = Config::infer()
+        .await
+        .context("no way to the API server: neither a kubeconfig nor a ServiceAccount")?;
+    // Retrying is ours: the client would retry for up to 1000 s, and a create that timed out may have been done.
+    config.default_retry = false;
+    // The client waits for ever for an answer; a watch is silent for as long as the API server keeps it open.
+    config.read_timeout = Some(Duration::from_secs(u64::from(WATCH_SECONDS)) + READ_MARGIN);
+    let client = Client::try_from(config.clone())?;
+    let clock: SharedClock = Arc::new(SystemClock);
+    let stop = CancellationToken::new();
+    let stop_serving = CancellationToken::new();
+    let metrics = Metrics::default();
+    let watches = Watches::default();
+    let subscriptions = Arc::new(Subscriptions::default());
+    let published = Arc::new(Published::default());
+    let query_counters = Arc::new(sources::Counters::default());
+    let api_counters = Arc::new(metrics_api::Counters::default());
+    let (leader_sender, leader) = watch::channel(!args.leader_elect);
+    let (term_sender, term) = watch::channel(if args.leader_elect { Term::Over } else { Term::Unlimited });
+    let (signals_sender, signals) = watch::channel(signals_at_start(&args));
+    let (registration_sender, registration) = watch::channel(metrics_api::Registration::Pending);
+
+    let (caches, changed) = Caches::start(&client, &watches, &stop);
+    let services = caches.inference_services.clone();
+    let ctx = Arc::new(Context {
+        client: client.clone(),
+        caches,
+        recorder: Recorder::new(client.clone(), &args.pod_name),
+        clock: Arc::clone(&clock),
+        may_write: MayWrite::new(term),
+        subscriptions: Arc::clone(&subscriptions),
+        published: Arc::clone(&published),
+        signals: signals.clone(),
+        prometheus: prometheus_rules(&args),
+        pods: pod_settings(&args),
+        metrics: metrics.clone(),
+        reconcile_timeout: args.reconcile_timeout_seconds,
+        failures: Failures::default(),
+        settled: Settled::default(),
+    });
+
+    let facts = Arc::new(Facts {
+        metrics: metrics.clone(),
+        watches,
+        leader: leader.clone(),
+        services: services.clone(),
+        queries: Arc::clone(&query_counters),
+        api_requests: Arc::clone(&api_counters),
+        registration: args.metrics_api.then(|| registration.clone()),
+        started_at: clock.now(),
+        clock: Arc::clone(&clock),
+    });
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(named(
+        "admin",
+        admin::serve(args.admin_address, facts, stop_serving.clone()),
+    ));
+    tasks.spawn(named(
+        "metrics source",
+        sources::run(
+            source_settings(&args),
+            Arc::clone(&subscriptions),
+            Arc::clone(&published),
+            query_counters,
+            Arc::clone(&clock),
+            stop_serving.clone(),
+        ),
+    ));
+    if args.metrics_api {
+        tasks.spawn(named(
+            "metrics API",
+            metrics_api::run(
+                metrics_api_settings(&args),
+                client.clone(),
+                Arc::clone(&subscriptions),
+                Arc::clone(&published),
+                leader.clone(),
+                registration_sender,
+                Arc::clone(&api_counters),
+                Arc::clone(&clock),
+                stop_serving.clone(),
+            ),
+        ));
+    }
+    let stop_lease = CancellationToken::new();
+    let mut leading = args.leader_elect.then(|| {
+        let settings = LeaseSettings {
+            namespace: args.namespace.clone(),
+            name: args.lease_name.clone(),
+            identity: args.pod_name.clone(),
+            owner_cluster_role: args.owner_cluster_role.clone(),
+            lasts: args.lease_duration_seconds,
+        };
+        tokio::spawn(lease::lead(
+            config,
+            settings,
+            leader_sender,
+            term_sender,
+            Arc::clone(&clock),
+            stop_lease.clone(),
+        ))
+    });
+    if *signals.borrow() == Signals::Pending {
+        tokio::spawn(metrics_api::signals::follow(registration, signals_sender));
+    }
+
+    let all = everything(services, leader, signals, published.changes());
+    let requests = futures::stream::select(changed, all);
+    let mut controlling = tokio::spawn(controller::run(ctx, requests, args.reconcile_concurrency, stop.clone()));
+
+    let failure = tokio::select! {
+        signal = stop_signal() => { tracing::info!(signal, "ending"); None }
+        Some(ended) = tasks.join_next() => Some(ended.unwrap_or_else(|error| Err(anyhow::anyhow!("{error}")))),
+        ended = &mut controlling => Some(ended.context("the controller's loop")),
+        // Without it the process would be a follower for ever, and seem well.
+        ended = end_of(&mut leading) => Some(ended.context("the election")),
+    };
+    stop.cancel();
+    if !controlling.is_finished() && tokio::time::timeout(DRAIN_TIMEOUT, controlling).await.is_err() {
+        tracing::warn!("reconciles that had begun did not end in {} s", DRAIN_TIMEOUT.as_secs());
+    }
+    stop_lease.cancel();
+    if let Some(leading) = leading.filter(|task| !task.is_finished()) {
+        let _ = tokio::time::timeout(LEASE_TIMEOUT, leading).await;
+    }
+    tokio::time::sleep(METRICS_API_LINGER).await;
+    stop_serving.cancel();
+    match failure {
+        Some(Err(error)) => Err(error),
+        Some(Ok(())) => anyhow::bail!("a part of the operator ended by itself"),
+        None => Ok(()),
+    }
+}
+
+async fn named(name: &'static str, part: impl Future<Output = crate::error::Result<()>>) -> anyhow::Result<()> {
+    part.await.with_context(|| name)
+}
+
+/// The end of a task; never, if there is none.
+async fn end_of<T>(task: &mut Option<tokio::task::JoinHandle<T>>) -> Result<(), tokio::task::JoinError> {
+    match task {
+        Some(task) => task.await.map(drop),
+        None => std::future::pending().await,
+    }
+}
+
+async fn stop_signal() -> &'static str {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => "SIGTERM",
+        _ = int.recv() => "SIGINT",
+    }
+}
+
+fn prometheus_rules(args: &RunArgs) -> Prometheus {
+    let own = args.prometheus_url.clone();
+    let allowed = args.allowed_prometheus_urls.clone();
+    Prometheus {
+        query_refusal: Box::new(sources::query_refusal),
+        address_refusal: Box::new(move |address, _| sources::server_address_refusal(address, own.as_deref(), &allowed)),
+    }
+}
+
+fn pod_settings(args: &RunArgs) -> PodSettings {
+    PodSettings {
+        server_image: args.server_image.clone(),
+        redis_image: args.redis_image.clone(),
+        image_pull_policy: args.image_pull_policy.clone(),
+        drain_grace_seconds: args.drain_grace_seconds,
+        monitoring_namespace: args.monitoring_namespace.clone(),
+    }
+}
+
+fn source_settings(args: &RunArgs) -> sources::Settings {
+    let mut settings =
+        sources::Settings::new(args.prometheus_url.clone()).with_scrape_interval(args.scrape_interval_seconds);
+    settings.ca_file.clone_from(&args.prometheus_ca_file);
+    settings.bearer_token_file.clone_from(&args.prometheus_token_file);
+    settings.allowed_servers.clone_from(&args.allowed_prometheus_urls);
+    settings.tick = args.query_interval_seconds;
+    settings.timeout = settings.timeout.min(args.query_interval_seconds.mul_f64(0.8));
+    settings.hold = args.hold_seconds;
+    settings
+}
+
+fn metrics_api_settings(args: &RunArgs) -> metrics_api::Settings {
+    let mut settings = metrics_api::Settings::new(&args.namespace);
+    settings.listen = args.metrics_api_address;
+    settings.service.clone_from(&args.service_name);
+    settings.service_port = args.service_port;
+    settings.owner_cluster_role.clone_from(&args.owner_cluster_role);
+    settings
+}
+
+/// What is known of the signals before anything is registered.
+fn signals_at_start(args: &RunArgs) -> Signals {
+    if args.prometheus_url.is_none() {
+        Signals::Off("NotConfigured: the operator was started without the address of a Prometheus server".to_owned())
+    } else if args.metrics_api {
+        Signals::Pending
+    } else {
+        Signals::Off("NotConfigured: the metrics API of the operator is switched off".to_owned())
+    }
+}
+
+/// Services to look at again for reasons that no watch sees: we lead now, a signal came or went, the metrics API changed hands.
+fn everything(
+    services: kube::runtime::reflector::Store<tidewright_api::InferenceService>,
+    leader: watch::Receiver<bool>,
+    served: watch::Receiver<Signals>,
+    changes: crate::domain::published::Changes,
+) -> impl futures::Stream<Item = ServiceKey> + Send {
+    let leads = tokio_stream_of(leader).map(|_| Change::All);
+    let served = tokio_stream_of(served).map(|_| Change::All);
+    let signals = futures::stream::unfold(changes, |mut changes| async move {
+        changes.next().await.map(|change| (change, changes))
+    });
+    futures::stream::select(futures::stream::select(leads, served), signals).flat_map(move |change| {
+        let keys: Vec<ServiceKey> = match change {
+            Change::Service(key) => vec![key],
+            Change::All => services
+                .state()
+                .iter()
+                .filter_map(|s| crate::cluster::watch::own_key(s.as_ref()))
+                .collect(),
+        };
+        futures::stream::iter(keys)
+    })
+}
+
+fn tokio_stream_of<T: Clone + Send + Sync + 'static>(
+    receiver: watch::Receiver<T>,
+) -> futures::stream::BoxStream<'static, T> {
+    futures::stream::unfold(receiver, |mut receiver| async move {
+        receiver.changed().await.ok()?;
+        let value = receiver.borrow_and_update().clone();
+        Some((value, receiver))
+    })
+    .boxed()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use clap::Parser;
+
+    use super::*;
+
+    #[test]
+    fn what_the_command_line_says_of_prometheus_reaches_the_source() {
+        let line = [
+            "tidewright-operator",
+            "run",
+            "--server-image=a",
+            "--redis-image=b",
+            "--prometheus-url=https://p:9090",
+            "--prometheus-ca-file=/ca.crt",
+            "--prometheus-token-file=/token",
+            "--allowed-prometheus-url=http://other:9090",
+            "--query-interval-seconds=2",
+            "--scrape-interval-seconds=10",
+            "--hold-seconds=7",
+        ];
+        let Command::Run(args) = Cli::try_parse_from(line).unwrap().command else {
+            panic!("not run")
+        };
+        let settings = source_settings(&args);
+        assert_eq!(settings.url.as_deref(), Some("https://p:9090"));
+        assert_eq!(settings.ca_file.as_deref(), Some(Path::new("/ca.crt")));
+        assert_eq!(settings.bearer_token_file.as_deref(), Some(Path::new("/token")));
+        assert_eq!(settings.allowed_servers, ["http://other:9090"]);
+        let seconds = [settings.tick, settings.rate_window, settings.hold].map(|time| time.as_secs());
+        assert_eq!(seconds, [2, 60, 7]);
+        assert!(settings.timeout < settings.tick, "{:?}", settings.timeout);
+    }
+}

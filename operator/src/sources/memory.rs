@@ -1,0 +1,177 @@
+//! What the source remembers between ticks: how many pods were ready lately, and the last good sample. Pure; `now` is given.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::domain::published::{PoolReadings, Reading, ServiceKey, ServiceReadings};
+
+/// How many pods were ready, since when they have been watched.
+#[derive(Debug)]
+struct Watched {
+    since: Timestamp,
+    seen: VecDeque<(Timestamp, u32)>,
+}
+
+/// Pods that had time to be scraped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settled {
+    /// How many.
+    pub pods: u32,
+    /// Whether the pool may just have started, so that missing samples are no fault.
+    pub starting: bool,
+}
+
+/// Ready pods over the last while, per pool.
+#[derive(Debug, Default)]
+pub struct ReadyPods(HashMap<(ServiceKey, String), Watched>);
+
+impl ReadyPods {
+    /// Notes what is ready now and returns how many pods have been ready for at least `grace`: the least number within it. A pod that became ready a
+    /// moment ago cannot have been scraped, and its missing share is no reason to distrust the others.
+    ///
+    /// Of a pool that is seen for the first time nothing is known: all its pods count (a new operator must not believe a part), and it may have
+    /// just started.
+    pub fn settle(&mut self, service: &ServiceKey, pool: &str, ready: u32, now: Timestamp, grace: Duration) -> Settled {
+        let grace = SignedDuration::try_from(grace).unwrap_or(SignedDuration::MAX);
+        let watched = self
+            .0
+            .entry((service.clone(), pool.to_owned()))
+            .or_insert_with(|| Watched {
+                since: now,
+                seen: VecDeque::new(),
+            });
+        let seen = &mut watched.seen;
+        // Equal neighbours say nothing new, and the list stays as short as the changes within the grace.
+        if seen.back().is_none_or(|(_, last)| *last != ready) {
+            seen.push_back((now, ready));
+        }
+        // An entry is over when its successor began: keep the one that was true at the beginning of the grace.
+        while seen.get(1).is_some_and(|(at, _)| now.duration_since(*at) >= grace) {
+            seen.pop_front();
+        }
+        let pods = seen.iter().map(|(_, pods)| *pods).min().unwrap_or(0);
+        Settled {
+            pods,
+            starting: pods == 0 || now.duration_since(watched.since) < grace,
+        }
+    }
+
+    /// Forgets pools that are no longer asked for.
+    pub fn keep(&mut self, wanted: impl Fn(&ServiceKey, &str) -> bool) {
+        self.0.retain(|(service, pool), _| wanted(service, pool));
+    }
+}
+
+/// Puts the last good sample in place of a failure, as long as it is younger than `hold`. It keeps its own time. With `hold` zero nothing is held:
+/// the HPA keeps the replicas by itself when it is told that there is no number.
+pub fn hold_last_good(
+    fresh: &mut BTreeMap<ServiceKey, ServiceReadings>,
+    previous: &BTreeMap<ServiceKey, Arc<ServiceReadings>>,
+    hold: Duration,
+    now: Timestamp,
+) {
+    if hold.is_zero() {
+        return;
+    }
+    let hold = SignedDuration::try_from(hold).unwrap_or(SignedDuration::MAX);
+    let keep = |fresh: &mut Reading, last: Option<&Reading>| {
+        if let (Err(_), Some(Ok(last))) = (&*fresh, last)
+            && now.duration_since(last.at).abs() <= hold
+        {
+            *fresh = Ok(*last);
+        }
+    };
+    for (key, readings) in fresh {
+        let Some(last) = previous.get(key) else {
+            continue;
+        };
+        for (
+            pool,
+            PoolReadings {
+                request_rate,
+                queue_depth,
+            },
+        ) in &mut readings.pools
+        {
+            let last = last.pools.get(pool);
+            keep(request_rate, last.map(|last| &last.request_rate));
+            keep(queue_depth, last.map(|last| &last.queue_depth));
+        }
+        for (name, reading) in &mut readings.external {
+            keep(reading, last.external.get(name));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::published::{Reason, Sample, Unavailable};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    #[test]
+    fn pods_count_once_they_have_been_ready_for_the_grace() {
+        let mut memory = ReadyPods::default();
+        let key = ServiceKey::new("a", "digits");
+        let mut settle = |second, ready| {
+            let settled = memory.settle(&key, "cpu", ready, at(second), Duration::from_secs(20));
+            (settled.pods, settled.starting)
+        };
+        assert_eq!(settle(0, 0), (0, true));
+        assert_eq!(settle(5, 1), (0, true));
+        assert_eq!(settle(20, 1), (0, true));
+        assert_eq!(settle(25, 1), (1, false));
+        assert_eq!(settle(30, 4), (1, false), "three are new");
+        assert_eq!(settle(49, 4), (1, false));
+        assert_eq!(settle(50, 4), (4, false));
+        assert_eq!(settle(55, 2), (2, false), "a loss counts at once");
+        assert_eq!(settle(60, 4), (2, false));
+        assert_eq!(settle(80, 4), (4, false));
+        memory.keep(|_, _| false);
+        assert!(memory.0.is_empty());
+    }
+
+    #[test]
+    fn a_new_operator_expects_every_ready_pod() {
+        let mut memory = ReadyPods::default();
+        let key = ServiceKey::new("a", "digits");
+        let mut settle = |second| memory.settle(&key, "cpu", 10, at(second), Duration::from_secs(20));
+        let strict = |starting| Settled { pods: 10, starting };
+        assert_eq!(settle(0), strict(true));
+        assert_eq!(settle(20), strict(false));
+    }
+
+    #[test]
+    fn the_last_good_sample_is_held_for_its_time_and_no_longer() {
+        let key = ServiceKey::new("a", "digits");
+        let good = Ok(Sample { value: 5.0, at: at(0) });
+        let bad: Reading = Err(Unavailable::new(Reason::StaleSamples, ""));
+        let readings = |reading: &Reading| ServiceReadings {
+            pools: BTreeMap::from([(
+                "cpu".to_owned(),
+                PoolReadings {
+                    request_rate: reading.clone(),
+                    queue_depth: reading.clone(),
+                },
+            )]),
+            external: BTreeMap::from([("lag".to_owned(), reading.clone())]),
+            ..ServiceReadings::default()
+        };
+        let previous = BTreeMap::from([(key.clone(), Arc::new(readings(&good)))]);
+        let after = |hold: u64, second| {
+            let mut fresh = BTreeMap::from([(key.clone(), readings(&bad))]);
+            hold_last_good(&mut fresh, &previous, Duration::from_secs(hold), at(second));
+            fresh.remove(&key).unwrap()
+        };
+        assert_eq!(after(30, 30), readings(&good));
+        assert_eq!(after(30, 31), readings(&bad));
+        assert_eq!(after(30, -31), readings(&bad), "a clock that went backwards");
+        assert_eq!(after(0, 0), readings(&bad), "nothing is held by default");
+    }
+}

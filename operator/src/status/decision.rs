@@ -1,0 +1,211 @@
+//! Why a pool has as many replicas as it has: what each signal proposes, which one wins, and what limits it.
+//!
+//! The HorizontalPodAutoscaler controller decides; this repeats its arithmetic, `ceil(value / target)`, on the values that it is given, to say
+//! it in a sentence. The sentence is made anew only when the number or the winner changes: the values themselves move all the time, and are metrics.
+
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube_quantity::ParsedQuantity;
+use tidewright_api::status::{DecisionStatus, PoolStatus};
+
+use super::scaling::condition;
+use crate::domain::observed::Observed;
+use crate::domain::published::Reading;
+use crate::domain::validated::{Pool, ResourceTarget, ScalingMetric, Target, Validated};
+
+struct Proposal {
+    word: &'static str,
+    replicas: Option<f64>,
+    text: String,
+}
+
+pub(super) fn decide(
+    pool: &Pool,
+    service: &Validated,
+    observed: &Observed,
+    desired: i32,
+    before: Option<&PoolStatus>,
+) -> DecisionStatus {
+    let fresh = fresh(pool, service, observed, desired);
+    match before.and_then(|b| {
+        b.decision
+            .as_ref()
+            .filter(|d| b.desired == desired && d.reason == fresh.reason)
+    }) {
+        Some(unchanged) => unchanged.clone(),
+        None => fresh,
+    }
+}
+
+fn fresh(pool: &Pool, service: &Validated, observed: &Observed, desired: i32) -> DecisionStatus {
+    let decision = |reason: &str, message: String| DecisionStatus {
+        reason: reason.to_owned(),
+        message,
+    };
+    if let Some(fixed) = pool.fixed {
+        return decision("Fixed", format!("{fixed} of a fixed total"));
+    }
+    let autoscaler = observed.autoscalers.get(&pool.name).map(AsRef::as_ref);
+    let nothing = Vec::new();
+    let readings = observed.readings.get(&pool.name).unwrap_or(&nothing);
+    let mut proposals: Vec<Proposal> = service
+        .metrics
+        .iter()
+        .zip(readings)
+        .map(|(metric, reading)| propose(metric, reading.as_ref(), autoscaler))
+        .collect();
+    let text = |proposals: &[Proposal]| proposals.iter().map(|p| p.text.as_str()).collect::<Vec<_>>().join("; ");
+    let winner = proposals
+        .iter_mut()
+        .filter(|p| p.replicas.is_some())
+        .max_by(|a, b| a.replicas.partial_cmp(&b.replicas).unwrap_or(std::cmp::Ordering::Equal));
+    let Some(winner) = winner else {
+        return decision("MetricsUnavailable", format!("{desired} kept: {}", text(&proposals)));
+    };
+    winner.text.push_str(" (winner)");
+    let (word, wants) = (winner.word, winner.replicas.unwrap_or_default());
+    let message = text(&proposals);
+    if wants <= f64::from(pool.replicas_min) && desired == pool.replicas_min {
+        return decision("MinReplicas", format!("{message}; at least {}", pool.replicas_min));
+    }
+    if wants > f64::from(pool.replicas_max) && desired == pool.replicas_max {
+        return decision(word, format!("{message}; at most {}", pool.replicas_max));
+    }
+    decision(word, message)
+}
+
+fn propose(
+    metric: &ScalingMetric,
+    reading: Option<&Reading>,
+    autoscaler: Option<&HorizontalPodAutoscaler>,
+) -> Proposal {
+    let word = metric.word();
+    match metric {
+        ScalingMetric::Resource { name, target } => {
+            let usage = autoscaler.and_then(|a| resource_usage(a, name.as_str()));
+            let replicas = autoscaler
+                .and_then(|a| a.status.as_ref())
+                .and_then(|s| s.current_replicas);
+            let (ratio, text) = match (target, usage) {
+                (ResourceTarget::Utilization(percent), Some((Some(used), _))) => (
+                    f64::from(used) / f64::from(*percent),
+                    format!("{word} {used} % of {percent} %"),
+                ),
+                (ResourceTarget::AverageValue(wanted), Some((_, Some(used)))) => {
+                    let ratio = number(&used)
+                        .zip(number(wanted))
+                        .map_or(f64::NAN, |(used, wanted)| used / wanted);
+                    (ratio, format!("{word} {} of {}", used.0, wanted.0))
+                }
+                _ => (f64::NAN, format!("{word} unknown")),
+            };
+            let wants = replicas
+                .map(|r| (f64::from(r) * ratio).ceil())
+                .filter(|w| w.is_finite());
+            Proposal {
+                word,
+                replicas: wants,
+                text: arrow(text, wants),
+            }
+        }
+        ScalingMetric::RequestRate(target) => of_signal(word, "req/s", target, reading),
+        ScalingMetric::QueueDepth(target) => of_signal(word, "queued", target, reading),
+        ScalingMetric::External { name, target, .. } => of_signal(word, &format!("({name})"), target, reading),
+    }
+}
+
+fn of_signal(word: &'static str, unit: &str, target: &Target, reading: Option<&Reading>) -> Proposal {
+    let (amount, per) = match target {
+        Target::AverageValue(amount) => (amount, " per replica"),
+        Target::Value(amount) => (amount, " in all"),
+    };
+    match reading {
+        Some(Ok(sample)) => {
+            let wants = number(amount)
+                .filter(|a| *a > 0.0)
+                .map(|amount| (sample.value / amount).ceil());
+            let text = format!("{} {unit} / {}{per}", rounded(sample.value), amount.0);
+            Proposal {
+                word,
+                replicas: wants,
+                text: arrow(text, wants),
+            }
+        }
+        Some(Err(unavailable)) => Proposal {
+            word,
+            replicas: None,
+            text: format!("{word} unknown ({})", unavailable.reason),
+        },
+        None => Proposal {
+            word,
+            replicas: None,
+            text: format!("{word} unknown"),
+        },
+    }
+}
+
+fn arrow(text: String, wants: Option<f64>) -> String {
+    match wants {
+        Some(wants) => format!("{text} → {wants}"),
+        None => text,
+    }
+}
+
+fn resource_usage(autoscaler: &HorizontalPodAutoscaler, name: &str) -> Option<(Option<i32>, Option<Quantity>)> {
+    let current = autoscaler
+        .status
+        .as_ref()?
+        .current_metrics
+        .iter()
+        .flatten()
+        .find_map(|m| m.container_resource.as_ref().filter(|c| c.name == name))?;
+    Some((
+        current.current.average_utilization,
+        current.current.average_value.clone(),
+    ))
+}
+
+fn number(quantity: &Quantity) -> Option<f64> {
+    ParsedQuantity::try_from(quantity).ok()?.to_bytes_f64()
+}
+
+fn rounded(value: f64) -> String {
+    if value >= 10.0 {
+        format!("{value:.0}")
+    } else {
+        format!("{value:.1}")
+    }
+}
+
+/// What keeps the replicas from what the signals ask for; of several pools the first that is kept.
+pub(super) fn limited_by(service: &Validated, observed: &Observed) -> Option<String> {
+    if service.is_fixed {
+        return Some("fixed".to_owned());
+    }
+    service.pools.iter().find_map(|pool| {
+        let autoscaler = observed.autoscalers.get(&pool.name)?;
+        if condition(autoscaler, "AbleToScale").and_then(|c| c.reason.as_deref()) == Some("ScaleDownStabilized") {
+            return Some("behavior".to_owned());
+        }
+        let limited = condition(autoscaler, "ScalingLimited").filter(|c| c.status == "True")?;
+        Some(
+            match limited.reason.as_deref() {
+                Some("TooManyReplicas") => "maxReplicas",
+                Some("TooFewReplicas") => "minReplicas",
+                _ => "behavior",
+            }
+            .to_owned(),
+        )
+    })
+}
+
+/// Waiting requests to two significant digits: a status that repeated every tick's number would be written at every tick.
+pub fn queue_text(queue: Option<&Reading>) -> String {
+    let Some(Ok(sample)) = queue else { return "?".to_owned() };
+    let whole = sample.value.round().max(0.0) as u64;
+    let mut unit = 1;
+    while whole / unit >= 100 {
+        unit *= 10;
+    }
+    (whole / unit * unit).to_string()
+}

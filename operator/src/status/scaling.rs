@@ -1,0 +1,182 @@
+//! ScalingReady.
+//!
+//! | situation | ScalingReady |
+//! |---|---|
+//! | a fixed number | True, FixedReplicas: nothing scales, as asked |
+//! | another program serves the metrics API, and a signal needs it | False, MetricsApiTaken |
+//! | the operator serves no signals, or cannot register, and a signal needs them | False, MetricsUnavailable |
+//! | a signal is unavailable, and not just starting | False, MetricsUnavailable |
+//! | no HorizontalPodAutoscaler seen, or it has not acted yet, or a signal is starting | Unknown, Pending |
+//! | the HorizontalPodAutoscaler says that it cannot act | False, AutoscalerInactive |
+//! | otherwise | True, Scaling |
+
+use k8s_openapi::api::autoscaling::v2::{HorizontalPodAutoscaler, HorizontalPodAutoscalerCondition};
+use tidewright_api::conditions::{ConditionType, Reason};
+
+use super::conditions::{Draft, Truth};
+use crate::domain::observed::Observed;
+use crate::domain::signals::Signals;
+use crate::domain::validated::{Pool, ScalingMetric, Validated};
+
+pub(super) fn scaling(service: &Validated, observed: &Observed) -> Draft {
+    let draft = |truth, reason, message: String| Draft::new(ConditionType::ScalingReady, truth, reason, message);
+    if service.is_fixed {
+        let total: i32 = service.pools.iter().filter_map(|p| p.fixed).sum();
+        return draft(
+            Truth::True,
+            Reason::FixedReplicas,
+            format!("fixed at {total} replicas by spec.predictor.replicas; set it to 0 to scale automatically again"),
+        );
+    }
+    let is_off = matches!(observed.signals, Signals::Off(_));
+    let needs_us = service.metrics.iter().any(|metric| match metric {
+        ScalingMetric::Resource { .. } => false,
+        // Without a Prometheus of the operator's own, this one has another.
+        ScalingMetric::External { server_address, .. } => !is_off || server_address.is_none(),
+        ScalingMetric::RequestRate(_) | ScalingMetric::QueueDepth(_) => true,
+    });
+    let absent = match &observed.signals {
+        Signals::Taken(why) => Some((Reason::MetricsApiTaken, why)),
+        Signals::Off(why) | Signals::Failing(why) => Some((Reason::MetricsUnavailable, why)),
+        Signals::Pending | Signals::Served => None,
+    };
+    if let Some((reason, why)) = absent.filter(|_| needs_us) {
+        let left = match observed.signals.are_served() {
+            Some(false) if service.are_metrics_implied => "CPU alone scales, up and down",
+            _ => "CPU and memory, if named, scale up only: nothing is scaled down while a named signal is missing",
+        };
+        return draft(Truth::False, reason, format!("{why}; {left}"));
+    }
+    let mut starting = None;
+    for pool in &service.pools {
+        for (metric, reading) in service
+            .metrics
+            .iter()
+            .zip(observed.readings.get(&pool.name).into_iter().flatten())
+        {
+            let Some(Err(unavailable)) = reading else { continue };
+            let message = format!(
+                "pool {}: {}: {}: {}",
+                pool.name,
+                metric.word(),
+                unavailable.reason,
+                unavailable.message
+            );
+            if unavailable.reason.is_starting() {
+                starting.get_or_insert(message);
+            } else {
+                return draft(
+                    Truth::False,
+                    Reason::MetricsUnavailable,
+                    format!("{message}; nothing is scaled down meanwhile"),
+                );
+            }
+        }
+    }
+    for pool in &service.pools {
+        if let Err(problem) = autoscaler_acts(pool, observed.autoscalers.get(&pool.name).map(AsRef::as_ref)) {
+            return match problem {
+                Idle::NotYet(message) => draft(Truth::Unknown, Reason::Pending, message),
+                Idle::Cannot(message) => draft(Truth::False, Reason::AutoscalerInactive, message),
+            };
+        }
+    }
+    match starting {
+        Some(message) => draft(Truth::Unknown, Reason::Pending, message),
+        None => draft(
+            Truth::True,
+            Reason::Scaling,
+            "every signal is fresh and the HorizontalPodAutoscalers act on them".to_owned(),
+        ),
+    }
+}
+
+enum Idle {
+    NotYet(String),
+    Cannot(String),
+}
+
+fn autoscaler_acts(pool: &Pool, autoscaler: Option<&HorizontalPodAutoscaler>) -> Result<(), Idle> {
+    let name = &pool.name;
+    let Some(autoscaler) = autoscaler else {
+        return Err(Idle::NotYet(format!(
+            "pool {name}: its HorizontalPodAutoscaler has not been observed yet"
+        )));
+    };
+    for kind in ["AbleToScale", "ScalingActive"] {
+        match condition(autoscaler, kind) {
+            None => {
+                return Err(Idle::NotYet(format!(
+                    "pool {name}: the HorizontalPodAutoscaler has not been looked at yet"
+                )));
+            }
+            Some(c) if c.status == "False" => {
+                return Err(Idle::Cannot(format!(
+                    "pool {name}: {}: {}",
+                    c.reason.as_deref().unwrap_or(kind),
+                    c.message.as_deref().unwrap_or_default()
+                )));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// A condition of a HorizontalPodAutoscaler.
+pub(super) fn condition<'a>(
+    autoscaler: &'a HorizontalPodAutoscaler,
+    kind: &str,
+) -> Option<&'a HorizontalPodAutoscalerCondition> {
+    autoscaler
+        .status
+        .as_ref()?
+        .conditions
+        .iter()
+        .flatten()
+        .find(|c| c.type_ == kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::test_support::validated;
+
+    fn said(changes: Value, signals: Signals) -> Draft {
+        let observed = Observed {
+            signals,
+            ..Observed::default()
+        };
+        scaling(&validated(changes), &observed)
+    }
+
+    #[test]
+    fn signals_that_nobody_serves_are_told_with_what_still_scales() {
+        let cpu = json!({"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 70}}});
+        let rate = json!({"type": "RequestRate", "target": {"type": "AverageValue", "averageValue": "50"}});
+        let named = |metrics: Value| json!({"spec": {"predictor": {"autoScaling": {"metrics": metrics}}}});
+        let taken = || Signals::Taken("APIService x points to y".to_owned());
+        let defaults = said(json!({}), taken());
+        assert_eq!(
+            (defaults.truth, defaults.reason),
+            (Truth::False, Reason::MetricsApiTaken)
+        );
+        assert_eq!(
+            defaults.message,
+            "APIService x points to y; CPU alone scales, up and down"
+        );
+        let both = said(named(json!([cpu, rate])), taken());
+        assert_eq!(both.reason, Reason::MetricsApiTaken);
+        assert!(both.message.contains("nothing is scaled down"), "{}", both.message);
+        let cpu_alone = said(named(json!([cpu])), taken());
+        assert_eq!(cpu_alone.reason, Reason::Pending, "CPU needs no metrics API");
+        for signals in [Signals::Off("off".to_owned()), Signals::Failing("no answer".to_owned())] {
+            assert_eq!(said(json!({}), signals).reason, Reason::MetricsUnavailable);
+        }
+        for signals in [Signals::Pending, Signals::Served] {
+            assert_eq!(said(json!({}), signals).reason, Reason::Pending);
+        }
+    }
+}

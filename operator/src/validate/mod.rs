@@ -1,0 +1,87 @@
+//! From a spec to a [`Validated`] service, or every problem in it. Pure.
+//!
+//! The API server has checked the schema and its rules already; what is checked here needs arithmetic, another field's default, or the
+//! operator's own settings. What the rules say is checked again where building would otherwise not be total: an object may have been
+//! stored under an older schema.
+
+mod annotations;
+mod cache;
+mod model;
+mod pools;
+mod quantity;
+mod scaling;
+
+pub use scaling::Prometheus;
+
+use kube::Resource;
+use tidewright_api::InferenceService;
+
+use crate::domain::problem::Problem;
+use crate::domain::validated::{Server, Validated};
+
+/// Reads the spec.
+///
+/// # Errors
+/// Every problem, each with the path of its field.
+pub fn validate(object: &InferenceService, prometheus: &Prometheus) -> Result<Validated, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let predictor = &object.spec.predictor;
+    let name = object.metadata.name.clone().unwrap_or_default();
+    if name.len() > tidewright_api::names::SERVICE_NAME_CHARS_MAX {
+        problems.push(Problem::new(
+            "metadata.name",
+            format!(
+                "has {} characters; {} are possible, because names of children are built from it",
+                name.len(),
+                tidewright_api::names::SERVICE_NAME_CHARS_MAX
+            ),
+        ));
+    }
+    if let Some(given) = &object.metadata.annotations {
+        annotations::validate(given, &mut problems);
+    }
+    let model = model::validate(&predictor.model, &mut problems);
+    let pools = pools::validate(&object.spec, &mut problems);
+    let metrics = scaling::validate(
+        predictor.auto_scaling.as_ref(),
+        object.metadata.namespace.as_deref().unwrap_or_default(),
+        prometheus,
+        &mut problems,
+    );
+    let (memory_cache, redis_cache) = cache::validate(object.spec.cache.as_ref(), &pools, &mut problems);
+    let batcher = predictor.batcher.as_ref();
+    let server = Server {
+        timeout_seconds: u32::try_from(predictor.timeout).unwrap_or(60),
+        concurrency_max: u32::try_from(predictor.container_concurrency).unwrap_or(0),
+        batch_size_max: u32::try_from(
+            batcher.map_or_else(tidewright_api::defaults::max_batch_size, |b| b.max_batch_size),
+        )
+        .unwrap_or(1),
+        batch_latency_max_millis: u32::try_from(batcher.map_or(0, |b| b.max_latency)).unwrap_or(0),
+        memory_cache,
+        redis_cache,
+    };
+    let owner = object.controller_owner_ref(&()).unwrap_or_default();
+    match model {
+        Some(model) if problems.is_empty() => Ok(Validated {
+            owner,
+            namespace: object.metadata.namespace.clone().unwrap_or_default(),
+            name,
+            generation: object.metadata.generation.unwrap_or_default(),
+            model,
+            pools,
+            is_fixed: !object.is_scaled_automatically(),
+            metrics,
+            are_metrics_implied: predictor.auto_scaling.as_ref().is_none_or(|a| a.metrics.is_empty()),
+            behavior: predictor.auto_scaling.as_ref().and_then(|a| a.behavior.clone()),
+            server,
+            service_account: predictor.service_account_name.clone(),
+            labels: predictor.labels.clone(),
+            annotations: predictor.annotations.clone(),
+        }),
+        _ => Err(problems),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,161 @@
+//! Signals and their targets.
+
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use tidewright_api::defaults;
+use tidewright_api::scaling::{AutoScaling, Metric, MetricTarget, MetricType, TargetType};
+
+use super::quantity;
+use crate::domain::problem::Problem;
+use crate::domain::validated::{ResourceTarget, ScalingMetric, Target};
+
+/// Judges a query, or an address: the reason why it is refused, if it is.
+pub type Refusal = Box<dyn Fn(&str, &str) -> Option<String> + Send + Sync>;
+
+/// What the operator knows of Prometheus, as far as a spec can disagree with it.
+pub struct Prometheus {
+    /// `(query, namespace)`: why the query cannot be narrowed to the namespace.
+    pub query_refusal: Refusal,
+    /// `(address, namespace)`: why the address is not accepted.
+    pub address_refusal: Refusal,
+}
+
+impl std::fmt::Debug for Prometheus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Prometheus")
+    }
+}
+
+pub(super) fn validate(
+    spec: Option<&AutoScaling>,
+    namespace: &str,
+    prometheus: &Prometheus,
+    problems: &mut Vec<Problem>,
+) -> Vec<ScalingMetric> {
+    let given = spec.map(|s| s.metrics.as_slice()).unwrap_or_default();
+    let implied = if given.is_empty() {
+        defaults::metrics()
+    } else {
+        Vec::new()
+    };
+    let mut externals = 0;
+    given
+        .iter()
+        .chain(&implied)
+        .enumerate()
+        .filter_map(|(index, metric)| {
+            let path = format!("spec.predictor.autoScaling.metrics[{index}]");
+            one(metric, &path, namespace, &mut externals, prometheus, problems)
+        })
+        .collect()
+}
+
+fn one(
+    metric: &Metric,
+    path: &str,
+    namespace: &str,
+    externals: &mut usize,
+    prometheus: &Prometheus,
+    problems: &mut Vec<Problem>,
+) -> Option<ScalingMetric> {
+    match metric.r#type {
+        MetricType::Resource => {
+            let Some(resource) = &metric.resource else {
+                return missing(path, "resource", problems);
+            };
+            let path = format!("{path}.resource.target");
+            let target = match (resource.target.r#type, resource.target.average_utilization) {
+                (TargetType::Utilization, Some(percent)) if percent > 0 => ResourceTarget::Utilization(percent),
+                (TargetType::Utilization, _) => return missing(&path, "averageUtilization", problems),
+                (TargetType::AverageValue, _) => ResourceTarget::AverageValue(amount(
+                    resource.target.average_value.as_ref(),
+                    &path,
+                    "averageValue",
+                    problems,
+                )?),
+                (TargetType::Value, _) => {
+                    problems.push(Problem::new(
+                        format!("{path}.type"),
+                        "must be Utilization or AverageValue for a resource",
+                    ));
+                    return None;
+                }
+            };
+            Some(ScalingMetric::Resource {
+                name: resource.name,
+                target,
+            })
+        }
+        MetricType::RequestRate => Some(ScalingMetric::RequestRate(target(
+            metric.target.as_ref(),
+            path,
+            problems,
+        )?)),
+        MetricType::QueueDepth => Some(ScalingMetric::QueueDepth(target(
+            metric.target.as_ref(),
+            path,
+            problems,
+        )?)),
+        MetricType::External => {
+            let position = *externals;
+            *externals += 1;
+            let Some(external) = &metric.external else {
+                return missing(path, "external", problems);
+            };
+            let path = format!("{path}.external");
+            let Some(query) = external.metric.query.as_ref() else {
+                return missing(&path, "metric.query", problems);
+            };
+            if let Some(why) = (prometheus.query_refusal)(query, namespace) {
+                problems.push(Problem::new(format!("{path}.metric.query"), why));
+                return None;
+            }
+            if let Some(address) = &external.metric.server_address
+                && let Some(why) = (prometheus.address_refusal)(address, namespace)
+            {
+                problems.push(Problem::new(format!("{path}.metric.serverAddress"), why));
+                return None;
+            }
+            Some(ScalingMetric::External {
+                name: external.metric.name.clone().unwrap_or_else(|| position.to_string()),
+                query: query.clone(),
+                server_address: external.metric.server_address.clone(),
+                target: target(Some(&external.target), &path, problems)?,
+            })
+        }
+    }
+}
+
+fn target(spec: Option<&MetricTarget>, path: &str, problems: &mut Vec<Problem>) -> Option<Target> {
+    let Some(spec) = spec else {
+        return missing(path, "target", problems);
+    };
+    let path = format!("{path}.target");
+    match spec.r#type {
+        TargetType::AverageValue => Some(Target::AverageValue(amount(
+            spec.average_value.as_ref(),
+            &path,
+            "averageValue",
+            problems,
+        )?)),
+        TargetType::Value => Some(Target::Value(amount(spec.value.as_ref(), &path, "value", problems)?)),
+        TargetType::Utilization => {
+            problems.push(Problem::new(
+                format!("{path}.type"),
+                "must be AverageValue or Value: this signal has no utilisation",
+            ));
+            None
+        }
+    }
+}
+
+fn amount(given: Option<&Quantity>, path: &str, field: &str, problems: &mut Vec<Problem>) -> Option<Quantity> {
+    let Some(given) = given else {
+        return missing(path, field, problems);
+    };
+    quantity::positive(given, &format!("{path}.{field}"), problems).map(|_| given.clone())
+}
+
+fn missing<T>(path: &str, field: &str, problems: &mut Vec<Problem>) -> Option<T> {
+    problems.push(Problem::new(format!("{path}.{field}"), "is missing"));
+    None
+}
