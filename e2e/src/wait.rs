@@ -48,28 +48,28 @@ where
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn the_failure_says_what_was_seen_last() {
         let mut looks = 0;
-        let outcome = await_condition::<(), _>("the moon", Duration::from_secs(1), || {
+        let outcome = await_condition::<(), _>("the moon", Duration::from_millis(200), || {
             looks += 1;
             std::future::ready(Ok(Seen::not_yet(format!("look {looks}"))))
         });
         let message = outcome.await.unwrap_err().to_string();
         assert!(
-            message.starts_with("waited 1.0 s for the moon; last seen: look "),
+            message.starts_with("waited 0.2 s for the moon; last seen: look "),
             "{message}"
         );
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn errors_and_hanging_looks_end_at_the_deadline() {
-        let outcome = await_condition::<(), _>("x", Duration::from_secs(1), || {
+        let outcome = await_condition::<(), _>("x", Duration::from_millis(200), || {
             std::future::ready(Err(anyhow::anyhow!("refused")))
         })
         .await;
         assert!(outcome.unwrap_err().to_string().ends_with("error: refused"));
-        let outcome = await_condition::<(), _>("x", Duration::from_secs(1), std::future::pending).await;
+        let outcome = await_condition::<(), _>("x", Duration::from_millis(200), std::future::pending).await;
         assert!(outcome.unwrap_err().to_string().ends_with("did not return)"));
     }
 }
