@@ -85,7 +85,8 @@ impl Error {
 
     /// Whether trying again, without any change of the object, can help. What is not ours has no label of ours, so that no watch tells when it goes.
     pub fn is_transient(&self) -> bool {
-        !matches!(self.category(), "Forbidden" | "Invalid" | "Undecodable")
+        // A refusal of rights passes while roles are being written, or when somebody grants them: no watch of ours tells.
+        !matches!(self.category(), "Invalid" | "Undecodable")
     }
 
     /// Whether the API server refused because the namespace is being deleted.

@@ -9,7 +9,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::CommandFactory;
 use futures::StreamExt;
-use kube::{Client, Config};
+use kube::Config;
+use kube::client::ClientBuilder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::args::{Cli, Command, RunArgs};
 use crate::clock::{SharedClock, SystemClock};
 use crate::cluster::caches::Caches;
+use crate::cluster::call::{HEADERS_TIMEOUT, limit_headers};
 use crate::cluster::lease::{self, LeaseSettings};
 use crate::cluster::may_write::{MayWrite, Term};
 use crate::cluster::record::Recorder;
@@ -92,7 +94,7 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
     config.default_retry = false;
     // The client waits for ever for an answer; a watch is silent for as long as the API server keeps it open.
     config.read_timeout = Some(Duration::from_secs(u64::from(WATCH_SECONDS)) + READ_MARGIN);
-    let client = Client::try_from(config.clone())?;
+    let client = limit_headers(ClientBuilder::try_from(config.clone())?, HEADERS_TIMEOUT).build();
     let clock: SharedClock = Arc::new(SystemClock);
     let stop = CancellationToken::new();
     let stop_serving = CancellationToken::new();
@@ -104,7 +106,12 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
     let api_counters = Arc::new(metrics_api::Counters::default());
     let (leader_sender, leader) = watch::channel(!args.leader_elect);
     let (term_sender, term) = watch::channel(if args.leader_elect { Term::Over } else { Term::Unlimited });
-    let (signals_sender, signals) = watch::channel(signals_at_start(&args));
+    let at_start = if args.metrics_api {
+        Signals::Pending
+    } else {
+        Signals::Off
+    };
+    let (signals_sender, signals) = watch::channel(at_start);
     let (registration_sender, registration) = watch::channel(metrics_api::Registration::Pending);
 
     let (caches, changed) = Caches::start(&client, &watches, &stop);
@@ -187,8 +194,13 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
             stop_lease.clone(),
         ))
     });
-    if *signals.borrow() == Signals::Pending {
-        tokio::spawn(metrics_api::signals::follow(registration, signals_sender));
+    if args.metrics_api {
+        let has_prometheus = args.prometheus_url.is_some();
+        tokio::spawn(metrics_api::signals::follow(
+            registration,
+            signals_sender,
+            has_prometheus,
+        ));
     }
 
     let all = everything(services, leader, signals, published.changes());
@@ -279,17 +291,6 @@ fn metrics_api_settings(args: &RunArgs) -> metrics_api::Settings {
     settings.service_port = args.service_port;
     settings.owner_cluster_role.clone_from(&args.owner_cluster_role);
     settings
-}
-
-/// What is known of the signals before anything is registered.
-fn signals_at_start(args: &RunArgs) -> Signals {
-    if args.prometheus_url.is_none() {
-        Signals::Off("NotConfigured: the operator was started without the address of a Prometheus server".to_owned())
-    } else if args.metrics_api {
-        Signals::Pending
-    } else {
-        Signals::Off("NotConfigured: the metrics API of the operator is switched off".to_owned())
-    }
 }
 
 /// Services to look at again for reasons that no watch sees: we lead now, a signal came or went, the metrics API changed hands.

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use http::{Request, Response, StatusCode};
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::client::Body;
+use kube::client::{Body, ClientBuilder};
 use kube::{Api, Client};
 use serde_json::{Value, json};
+use tidewright_operator::cluster::call::limit_headers;
 use tidewright_operator::cluster::watch::{self, Follow, key_by_label, without_managed_fields};
-use tidewright_operator::cluster::watches::Watches;
+use tidewright_operator::cluster::watches::{WatchState, Watches};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -27,10 +28,32 @@ fn refusal(code: u16) -> Response<Body> {
     reply(code, &status)
 }
 
+fn empty_list() -> Response<Body> {
+    reply(
+        200,
+        &json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": []}),
+    )
+}
+
 fn reply(code: u16, body: &Value) -> Response<Body> {
     let mut response = Response::new(Body::from(body.to_string().into_bytes()));
     *response.status_mut() = StatusCode::from_u16(code).unwrap();
     response
+}
+
+/// Starts to follow ConfigMaps.
+fn follow(client: Client, watches: Watches, stop: CancellationToken) {
+    // Nobody listens: there is nothing to hear.
+    let (keys, _changed) = mpsc::channel(8);
+    let follow = Follow::<ConfigMap> {
+        kind: "ConfigMap",
+        api: Api::all(client),
+        selector: None,
+        key_of: key_by_label,
+        slim: without_managed_fields,
+        significant: None,
+    };
+    drop(watch::spawn(follow, watches, keys, stop));
 }
 
 /// Follows ConfigMaps of an API server that answers lists and watches like this, until it has listed five times; the four pauses between.
@@ -43,27 +66,12 @@ async fn pauses(list_code: u16, watch_code: u16) -> Vec<Duration> {
             let _ = noted.send(Instant::now());
         }
         let code = if is_watch { watch_code } else { list_code };
-        let list = json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": []});
-        let response = if code == 200 { reply(code, &list) } else { refusal(code) };
+        let response = if code == 200 { empty_list() } else { refusal(code) };
         async move { Ok::<_, Infallible>(response) }
     };
-    let client = Client::new(tower::service_fn(answer), "demo");
     let stop = CancellationToken::new();
     let _ending = stop.clone().drop_guard();
-    let (keys, _changed) = mpsc::channel(8);
-    let _store = watch::spawn(
-        Follow::<ConfigMap> {
-            kind: "ConfigMap",
-            api: Api::all(client),
-            selector: None,
-            key_of: key_by_label,
-            slim: without_managed_fields,
-            significant: None,
-        },
-        Watches::default(),
-        keys,
-        stop,
-    );
+    follow(Client::new(tower::service_fn(answer), "demo"), Watches::default(), stop);
     let five = async {
         let mut at = Vec::new();
         while at.len() < 5 {
@@ -95,4 +103,39 @@ async fn a_watch_that_can_never_start_does_not_list_again_and_again() {
 #[tokio::test]
 async fn a_version_from_the_future_is_replaced_by_a_new_list() {
     assert_growing(&pauses(200, 504).await);
+}
+
+/// Without a limit for the head of an answer its silence would pass for that of a watch that works, and be waited out.
+#[tokio::test]
+async fn a_watch_that_is_accepted_and_never_answered_is_not_taken_to_work() {
+    let (noted, mut watched) = mpsc::unbounded_channel();
+    let answer = move |request: Request<Body>| {
+        let is_watch = request.uri().query().unwrap_or_default().contains("watch=");
+        if is_watch {
+            let _ = noted.send(());
+        }
+        async move {
+            if is_watch {
+                std::future::pending::<()>().await;
+            }
+            Ok::<_, Infallible>(empty_list())
+        }
+    };
+    let silence_max = Duration::from_millis(200);
+    let client = limit_headers(ClientBuilder::new(tower::service_fn(answer), "demo"), silence_max).build();
+    let watches = Watches::default();
+    let stop = CancellationToken::new();
+    let _ending = stop.clone().drop_guard();
+    follow(client, watches.clone(), stop);
+    let three = async {
+        for _ in 0..3 {
+            watched.recv().await.unwrap();
+        }
+    };
+    tokio::time::timeout(PATIENCE, three).await.expect("three attempts");
+    let (_, state) = watches.all().remove(0);
+    assert!(
+        matches!(&state, WatchState::Failing { lasted, .. } if *lasted > 2 * silence_max),
+        "{state:?}"
+    );
 }

@@ -71,7 +71,7 @@ fn range(answer: &mut Value) {
 /// Name, which query, what is answered, and the word that the condition has for it.
 const LIES: [(&str, Subject, Answer, &str); 29] = [
     ("nothing", Every, Changed(empty), "NoTargets"),
-    ("no value", Rate, Changed(empty), "WarmingUp"),
+    ("no value", Rate, Changed(empty), "WindowNotFilled"),
     ("no samples", Samples, Changed(empty), "NoSamples"),
     ("NaN", Rate, Changed(|answer| set(answer, "NaN")), "NotFinite"),
     ("+Inf", Rate, Changed(|answer| set(answer, "+Inf")), "NotFinite"),

@@ -55,8 +55,7 @@ pub async fn apply<K: Child>(client: &Client, wanted: &K, live: Option<Arc<K>>) 
     let value = prepared(wanted)?;
     if let Some(live) = &live {
         refuse_foreign(live.as_ref(), wanted, kind)?;
-        let is_current = serde_json::to_value(live.as_ref()).is_ok_and(|have| covers(&have, &value));
-        if is_current && live.meta().deletion_timestamp.is_none() {
+        if has_all_of(live.as_ref(), &value) {
             return Ok((Arc::clone(live), false));
         }
     }
@@ -75,6 +74,18 @@ pub async fn apply<K: Child>(client: &Client, wanted: &K, live: Option<Arc<K>>) 
     )
     .await?;
     Ok((Arc::new(applied), true))
+}
+
+/// Whether applying `wanted` would change nothing of `live`.
+///
+/// # Errors
+/// `wanted` cannot be written down.
+pub fn is_current<K: Child>(live: &K, wanted: &K) -> Result<bool> {
+    Ok(has_all_of(live, &prepared(wanted)?))
+}
+
+fn has_all_of<K: Child>(live: &K, wanted: &Value) -> bool {
+    live.meta().deletion_timestamp.is_none() && serde_json::to_value(live).is_ok_and(|have| covers(&have, wanted))
 }
 
 /// Deletes exactly the object that the cache shows: one that was made anew under the same name stays.

@@ -7,7 +7,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::{Api, Client, ResourceExt};
 use tidewright_api::labels;
 
-use super::apply::{apply, is_controlled_by};
+use super::apply::{apply, is_controlled_by, is_current};
 use super::caches::Caches;
 use super::call::call;
 use super::may_write::MayWrite;
@@ -72,11 +72,13 @@ async fn hand_over_replicas(client: &Client, caches: &Caches, service: &Validate
     }
     for (deployment, pool) in wanted.deployments.iter().zip(&service.pools) {
         let name = deployment.name_any();
-        let cached = caches.deployments.get(&service.namespace, &name);
-        if cached.is_some_and(|cached| !replicas::were_fixed(&cached)) {
+        if let Some(cached) = caches.deployments.get(&service.namespace, &name)
+            && !replicas::were_fixed(&cached)
+            && is_current(cached.as_ref(), deployment)?
+        {
             continue;
         }
-        // A cache that does not have it may only be late: dropping our claim on what we have not seen would end all pods but one.
+        // It is about to be written, and a cache may be late: dropping our claim on what we have not seen would end all pods but one.
         let api: Api<Deployment> = Api::namespaced(client.clone(), &service.namespace);
         let what = || format!("get Deployment {}/{name}", service.namespace);
         let Some(live) = call(what, api.get_opt(&name)).await? else {

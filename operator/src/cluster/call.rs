@@ -3,10 +3,21 @@
 use std::future::Future;
 use std::time::Duration;
 
+use kube::client::ClientBuilder;
+use tower::timeout::{Timeout, TimeoutLayer};
+
 use crate::error::{Error, Result};
 
 /// Longest time of one call. The client itself would wait for ever.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest wait for the head of an answer, also that of a watch: the API server sends it before the first event.
+pub const HEADERS_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// Gives up what is accepted and never answered. Of a watch only this tells: once it has begun, silence is what it is like where nothing changes.
+pub fn limit_headers<S>(client: ClientBuilder<S>, limit: Duration) -> ClientBuilder<Timeout<S>> {
+    client.with_layer(&TimeoutLayer::new(limit))
+}
 
 /// Awaits one call; `name` is what the user reads when it fails, e.g. `apply Deployment demo/digits-cpu`.
 pub async fn call<T>(name: impl FnOnce() -> String, future: impl Future<Output = Result<T, kube::Error>>) -> Result<T> {

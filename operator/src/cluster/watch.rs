@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::Backoff;
+use super::call::HEADERS_TIMEOUT;
 use super::watches::{WatchState, Watches};
 use crate::domain::published::ServiceKey;
 
@@ -28,9 +29,9 @@ pub const WATCH_SECONDS: u32 = 120;
 const REBUILD_AFTER: Duration = Duration::from_secs(60);
 /// Longest silence while the first list is read: a list has pages, and each is an answer. Afterwards silence is normal.
 const LIST_TIMEOUT: Duration = Duration::from_secs(30);
-/// A watch that is silent for this long after a failure is taken to work: an attempt that is refused fails sooner. Nothing else tells, where nothing
-/// changes; one that is accepted and never answered is taken to work too, until its connection is given up.
-const HEALED_AFTER: Duration = Duration::from_secs(40);
+/// A watch that is silent for this long after a failure is taken to work: an attempt that is refused, or not answered at all, fails sooner. Nothing
+/// else tells, where nothing changes.
+const HEALED_AFTER: Duration = HEADERS_TIMEOUT.saturating_add(Duration::from_secs(15));
 
 /// What is followed, and whom to tell.
 #[derive(Debug)]

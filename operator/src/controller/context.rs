@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use kube::Client;
 use tokio::sync::watch;
 
@@ -59,21 +60,29 @@ impl std::fmt::Debug for Context {
 
 /// Failures in a row, by service.
 #[derive(Debug, Default)]
-pub struct Failures(Mutex<HashMap<ServiceKey, u32>>);
+pub struct Failures(Mutex<HashMap<ServiceKey, Row>>);
+
+/// Failures without a success between them.
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    since: Timestamp,
+    count: u32,
+}
 
 impl Failures {
     /// Counts one more, and says how many there are.
-    pub fn count(&self, key: &ServiceKey) -> u32 {
+    pub fn count(&self, key: &ServiceKey, now: Timestamp) -> u32 {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let failures = all.entry(key.clone()).or_default();
-        *failures = failures.saturating_add(1);
-        *failures
+        let row = all.entry(key.clone()).or_insert(Row { since: now, count: 0 });
+        row.count = row.count.saturating_add(1);
+        row.count
     }
 
-    /// How many there are.
-    pub fn so_far(&self, key: &ServiceKey) -> u32 {
+    /// For how long there have been nothing but failures.
+    pub fn lasting(&self, key: &ServiceKey, now: Timestamp) -> SignedDuration {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.get(key).copied().unwrap_or(0)
+        all.get(key)
+            .map_or(SignedDuration::ZERO, |row| now.duration_since(row.since))
     }
 
     /// Forgets a service: it succeeded, or is gone.

@@ -54,7 +54,7 @@ pub async fn run(
 /// When to try again after a failure.
 fn again(object: Arc<InferenceService>, error: &Error, ctx: Arc<Context>) -> Action {
     let key = ServiceKey::new(object.namespace().unwrap_or_default(), object.name_any());
-    let failures = ctx.failures.count(&key);
+    let failures = ctx.failures.count(&key, ctx.clock.now());
     let is_conflict = error.category() == "Conflict";
     Action::requeue(requeue::after_failure(
         failures,

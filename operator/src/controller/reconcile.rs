@@ -5,6 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures::FutureExt;
+use jiff::SignedDuration;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use tidewright_api::conditions::Reason;
@@ -82,10 +83,14 @@ async fn steps(object: &Arc<InferenceService>, key: &ServiceKey, ctx: &Context) 
         return Ok(());
     }
     let pods = ctx.caches.pods(key);
-    let autoscalers = ctx.caches.autoscalers.controlled(key, &owner_uid);
-    let are_served = ctx.signals.borrow().are_served();
-    // While it is not known who serves them, an autoscaler stays as it is.
-    let are_served = are_served.unwrap_or_else(|| autoscalers.iter().all(|a| desired::reads_signals(a)));
+    let are_served = match ctx.signals.borrow().are_served() {
+        Some(known) => known,
+        // While it is not known who serves them, an autoscaler stays as it is, which has to be known.
+        None => match ctx.caches.autoscalers.controlled_if_listed(key, &owner_uid) {
+            Some(autoscalers) => autoscalers.iter().all(|a| desired::reads_signals(a)),
+            None => return Ok(()),
+        },
+    };
     let wanted = desired::build(&service, &ctx.pods, are_served);
     let stopped = prune::prune_autoscalers(&ctx.client, &ctx.caches, key, &service.owner.uid, &wanted).await?;
     ctx.metrics.wrote("delete", stopped);
@@ -170,7 +175,7 @@ async fn publish(object: &InferenceService, status: InferenceServiceStatus, ctx:
 
 /// Says in the status that the reconcile failed, unless it may have been a hiccup. If that fails too, the log and the metrics have said it.
 async fn report(object: &InferenceService, key: &ServiceKey, ctx: &Context, error: &Error) {
-    let failure = kind_of(error, ctx.failures.so_far(key));
+    let failure = kind_of(error, ctx.failures.lasting(key, ctx.clock.now()));
     let reason = match error {
         Error::Panic(_) => Reason::Panic,
         Error::NotOurs { .. } => Reason::NotOurs,
@@ -184,11 +189,11 @@ async fn report(object: &InferenceService, key: &ServiceKey, ctx: &Context, erro
     }
 }
 
-/// `before` is how many failures in a row came before it.
-fn kind_of(error: &Error, before: u32) -> Failure {
+/// `lasting` is for how long nothing but failures has come before it.
+fn kind_of(error: &Error, lasting: SignedDuration) -> Failure {
     match error {
         Error::Panic(_) | Error::NotOurs { .. } => Failure::Permanent,
-        _ if error.is_transient() && before < requeue::BRIEF_FAILURES => Failure::Brief,
+        _ if error.is_transient() && lasting < requeue::BRIEF_MAX => Failure::Brief,
         // Of what stays until somebody does something, too: it says nothing of what serves.
         _ => Failure::Lasting,
     }
@@ -219,11 +224,18 @@ mod tests {
             name: "digits".to_owned(),
         };
         let refused = Error::Undecodable("x".to_owned());
-        assert_eq!(kind_of(&slow(), 0), Failure::Brief);
-        assert_eq!(kind_of(&slow(), requeue::BRIEF_FAILURES - 1), Failure::Brief);
-        assert_eq!(kind_of(&slow(), requeue::BRIEF_FAILURES), Failure::Lasting);
-        assert_eq!(kind_of(&refused, 0), Failure::Lasting);
-        assert_eq!(kind_of(&taken, 0), Failure::Permanent);
-        assert_eq!(kind_of(&Error::Panic("x".to_owned()), 0), Failure::Permanent);
+        let no_rights = Error::api("apply Service a/b")(kube::Error::Api(
+            kube::core::Status::failure("forbidden", "Forbidden")
+                .with_code(403)
+                .boxed(),
+        ));
+        let first = SignedDuration::ZERO;
+        assert_eq!(kind_of(&slow(), first), Failure::Brief);
+        assert_eq!(kind_of(&slow(), SignedDuration::from_secs(29)), Failure::Brief);
+        assert_eq!(kind_of(&slow(), requeue::BRIEF_MAX), Failure::Lasting);
+        assert_eq!(kind_of(&no_rights, first), Failure::Brief, "roles may be being written");
+        assert_eq!(kind_of(&refused, first), Failure::Lasting);
+        assert_eq!(kind_of(&taken, first), Failure::Permanent);
+        assert_eq!(kind_of(&Error::Panic("x".to_owned()), first), Failure::Permanent);
     }
 }

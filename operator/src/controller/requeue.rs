@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
+
 /// The first wait after a failure.
 const WAIT_MIN: Duration = Duration::from_secs(1);
 /// The longest wait after many failures that may pass by themselves.
 const WAIT_MAX: Duration = Duration::from_secs(300);
 /// What does not pass by itself is looked at this rarely; a change of the object is looked at at once.
 const WAIT_PERMANENT: Duration = Duration::from_secs(300);
-/// So many failures in a row may be a hiccup: with the waits between them, they last for half a minute, unless changes ask for a look sooner.
-pub const BRIEF_FAILURES: u32 = 5;
+/// Failures that have lasted for less than this may be a hiccup. The first five waits last for as long.
+pub const BRIEF_MAX: SignedDuration = SignedDuration::from_secs(30);
 /// Everything is looked at again after this time: the queue column moves without any object changing.
 pub const LOOK_AGAIN: Duration = Duration::from_secs(15);
 
@@ -36,7 +38,7 @@ pub fn after_failure(failures: u32, is_transient: bool, is_conflict: bool, jitte
 mod tests {
     use std::time::Duration;
 
-    use super::{BRIEF_FAILURES, after_failure};
+    use super::after_failure;
 
     #[test]
     fn waits_double_up_to_a_limit() {
@@ -45,12 +47,6 @@ mod tests {
             .map(|n| after_failure(*n, true, false, 0.0).as_secs())
             .collect();
         assert_eq!(waits, [1, 2, 4, 128, 256, 300, 300]);
-    }
-
-    #[test]
-    fn a_hiccup_lasts_for_half_a_minute() {
-        let waits = (1..=BRIEF_FAILURES).map(|failures| after_failure(failures, true, false, 0.0));
-        assert_eq!(waits.sum::<Duration>(), Duration::from_secs(31));
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub enum Reason {
     NoReadyPods,
     /// Pods have been ready for so short a time that Prometheus cannot have scraped them twice.
     WarmingUp,
+    /// Prometheus has not scraped the pods for the whole window of a rate: it was away, or scrapes less often than it should.
+    WindowNotFilled,
     /// Prometheus does not scrape the pool.
     NoTargets,
     /// Scraped, but the metric is not there.
@@ -89,6 +91,7 @@ impl Reason {
             Self::ClockSkew => "ClockSkew",
             Self::NoReadyPods => "NoReadyPods",
             Self::WarmingUp => "WarmingUp",
+            Self::WindowNotFilled => "WindowNotFilled",
             Self::NoTargets => "NoTargets",
             Self::NoSamples => "NoSamples",
             Self::StaleSamples => "StaleSamples",

@@ -12,17 +12,19 @@ pub enum Signals {
     Served,
     /// Another program has the metrics API: who.
     Taken(String),
-    /// Nobody, because of how the operator was started: why.
-    Off(String),
+    /// We do, but only what another Prometheus answers: the operator was started without one of its own.
+    NoPrometheus,
+    /// Nobody: the operator was started without its metrics API.
+    Off,
 }
 
 impl Signals {
-    /// Whether autoscalers can read them, as far as that is known.
+    /// Whether autoscalers can read those that the operator measures by itself, as far as that is known.
     pub fn are_served(&self) -> Option<bool> {
         match self {
             Self::Pending | Self::Failing(_) => None,
             Self::Served => Some(true),
-            Self::Taken(_) | Self::Off(_) => Some(false),
+            Self::Taken(_) | Self::NoPrometheus | Self::Off => Some(false),
         }
     }
 }

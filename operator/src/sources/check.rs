@@ -32,6 +32,10 @@ pub struct Facts {
     pub settled_pods: Option<u32>,
     /// Ready pods that had time to be scraped for a whole window: the least number over [`Limits::window_grace`].
     pub window_pods: Option<u32>,
+    /// After most of the pool was gone for a moment within [`Limits::pod_grace`]: the pods that were ready before and are ready again.
+    pub returned_pods: Option<u32>,
+    /// The same within [`Limits::window_grace`].
+    pub window_returned_pods: Option<u32>,
     /// Whether the pool may just have started.
     pub starting: bool,
 }
@@ -119,25 +123,43 @@ pub fn judge(facts: &Facts, limits: &Limits, metric: &str, pool: &str, now: Time
         );
         return refuse(Reason::PartialTargets, message);
     }
+    let returned = facts.returned_pods.unwrap_or(0);
+    if facts.reporting_pods.min(facts.up_pods) < share(returned, limits) {
+        let message = format!(
+            "most pods of pool {pool} were not ready less than {grace}s ago, and {} of the {returned} that came back show a fresh {metric}",
+            facts.reporting_pods
+        );
+        return refuse(Reason::WarmingUp, message);
+    }
     // A rate needs two scrapes: the first of them is there already.
     let Some(value) = value else {
         let message = format!("{metric} of pool {pool} has been scraped fewer than two times");
-        return refuse(Reason::WarmingUp, message);
+        return refuse(unfilled(facts), message);
     };
     if let Some(covered) = facts.covered_pods {
-        let expected = expected_over_window(facts);
+        let returned = facts.window_returned_pods.unwrap_or(0);
+        let expected = expected_over_window(facts).max(returned);
         if covered < share(expected, limits) {
             let message = format!(
                 "Prometheus has scraped {covered} of {expected} pods of pool {pool} for the whole window of {metric}: it was away, or scrapes \
                  less often than the operator was told"
             );
-            return refuse(Reason::WarmingUp, message);
+            return refuse(unfilled(facts), message);
         }
     }
     Ok(Sample {
         value: of_all_pods(value, facts),
         at: now - age,
     })
+}
+
+/// Of a pool that has just started, or is back, nothing but an unfilled window can be expected.
+fn unfilled(facts: &Facts) -> Reason {
+    if facts.starting || facts.window_returned_pods.is_some() {
+        Reason::WarmingUp
+    } else {
+        Reason::WindowNotFilled
+    }
 }
 
 /// The value of all pods that ought to be scraped, from that of those that are: the others carry as much each. Only ever upwards, so that a lost

@@ -20,6 +20,9 @@ struct Watched {
 pub struct Settled {
     /// How many.
     pub pods: u32,
+    /// After most of the pool was gone for a moment: how many were ready before that and are ready again. They may be new, or may be the ones that
+    /// were there all the time; a part of them must not be believed to be all.
+    pub returned: Option<u32>,
     /// Whether the pool may just have started, so that missing samples are no fault.
     pub starting: bool,
 }
@@ -53,8 +56,12 @@ impl ReadyPods {
             seen.pop_front();
         }
         let pods = seen.iter().map(|(_, pods)| *pods).min().unwrap_or(0);
+        let before_the_least = seen.iter().map(|(_, pods)| *pods).take_while(|n| *n > pods);
+        let returned = before_the_least.max().unwrap_or(0).min(ready);
         Settled {
             pods,
+            // A pool that is rolled or scaled loses less at once.
+            returned: (pods.saturating_mul(2) < returned).then_some(returned),
             starting: pods == 0 || now.duration_since(watched.since) < grace,
         }
     }
@@ -142,9 +149,32 @@ mod tests {
         let mut memory = ReadyPods::default();
         let key = ServiceKey::new("a", "digits");
         let mut settle = |second| memory.settle(&key, "cpu", 10, at(second), Duration::from_secs(20));
-        let strict = |starting| Settled { pods: 10, starting };
+        let strict = |starting| Settled {
+            pods: 10,
+            returned: None,
+            starting,
+        };
         assert_eq!(settle(0), strict(true));
         assert_eq!(settle(20), strict(false));
+    }
+
+    #[test]
+    fn pods_that_come_back_after_most_of_the_pool_was_gone_are_remembered() {
+        let returned = |counts: &[u32]| {
+            let mut memory = ReadyPods::default();
+            let key = ServiceKey::new("a", "digits");
+            let looks = counts.iter().zip(0..);
+            let settled = looks.map(|(ready, n)| memory.settle(&key, "cpu", *ready, at(n), Duration::from_secs(20)));
+            settled.last().unwrap().returned
+        };
+        assert_eq!(returned(&[10, 0, 10]), Some(10), "the readiness of all flapped");
+        assert_eq!(returned(&[10, 0, 3]), Some(3));
+        assert_eq!(returned(&[10, 4, 12]), Some(10), "two are new");
+        assert_eq!(returned(&[10, 0]), None);
+        assert_eq!(returned(&[0, 10]), None, "a pool that starts");
+        assert_eq!(returned(&[1, 4]), None, "a pool that grows");
+        assert_eq!(returned(&[2, 3, 2, 3, 2]), None, "a pool that is rolled");
+        assert_eq!(returned(&[4, 2, 3]), None);
     }
 
     #[test]

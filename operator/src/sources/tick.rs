@@ -276,6 +276,8 @@ impl Source {
             facts.ready_pods = expectation.ready_pods;
             facts.settled_pods = settled.map(|settled| settled.pods);
             facts.window_pods = settled_for_window.map(|settled| settled.pods);
+            facts.returned_pods = settled.and_then(|settled| settled.returned);
+            facts.window_returned_pods = settled_for_window.and_then(|settled| settled.returned);
             facts.starting = settled.is_some_and(|settled| settled.starting);
             judge(&facts, &limits, &signal.metric_name(), pool, now)
         };

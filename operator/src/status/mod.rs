@@ -69,7 +69,7 @@ pub fn summarise(
         limited_by: decision::limited_by(service, observed),
         pools,
         model: Some(ModelStatus {
-            digest: digest::of(service, observed, previous.model),
+            digest: digest::of(service, observed, &previous),
             transition_status: transition.to_owned(),
         }),
     }

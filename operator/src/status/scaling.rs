@@ -18,6 +18,9 @@ use crate::domain::observed::Observed;
 use crate::domain::signals::Signals;
 use crate::domain::validated::{Pool, ScalingMetric, Validated};
 
+const NO_PROMETHEUS: &str = "NotConfigured: the operator was started without the address of a Prometheus server";
+const NO_METRICS_API: &str = "NotConfigured: the metrics API of the operator is switched off";
+
 pub(super) fn scaling(service: &Validated, observed: &Observed) -> Draft {
     let draft = |truth, reason, message: String| Draft::new(ConditionType::ScalingReady, truth, reason, message);
     if service.is_fixed {
@@ -28,16 +31,19 @@ pub(super) fn scaling(service: &Validated, observed: &Observed) -> Draft {
             format!("fixed at {total} replicas by spec.predictor.replicas; set it to 0 to scale automatically again"),
         );
     }
-    let is_off = matches!(observed.signals, Signals::Off(_));
     let needs_us = service.metrics.iter().any(|metric| match metric {
         ScalingMetric::Resource { .. } => false,
-        // Without a Prometheus of the operator's own, this one has another.
-        ScalingMetric::External { server_address, .. } => !is_off || server_address.is_none(),
+        // One of another Prometheus is served without one of the operator's own.
+        ScalingMetric::External { server_address, .. } => {
+            observed.signals != Signals::NoPrometheus || server_address.is_none()
+        }
         ScalingMetric::RequestRate(_) | ScalingMetric::QueueDepth(_) => true,
     });
     let absent = match &observed.signals {
-        Signals::Taken(why) => Some((Reason::MetricsApiTaken, why)),
-        Signals::Off(why) | Signals::Failing(why) => Some((Reason::MetricsUnavailable, why)),
+        Signals::Taken(why) => Some((Reason::MetricsApiTaken, why.as_str())),
+        Signals::Failing(why) => Some((Reason::MetricsUnavailable, why.as_str())),
+        Signals::NoPrometheus => Some((Reason::MetricsUnavailable, NO_PROMETHEUS)),
+        Signals::Off => Some((Reason::MetricsUnavailable, NO_METRICS_API)),
         Signals::Pending | Signals::Served => None,
     };
     if let Some((reason, why)) = absent.filter(|_| needs_us) {
@@ -172,9 +178,19 @@ mod tests {
         assert!(both.message.contains("nothing is scaled down"), "{}", both.message);
         let cpu_alone = said(named(json!([cpu])), taken());
         assert_eq!(cpu_alone.reason, Reason::Pending, "CPU needs no metrics API");
-        for signals in [Signals::Off("off".to_owned()), Signals::Failing("no answer".to_owned())] {
+        for signals in [
+            Signals::Off,
+            Signals::NoPrometheus,
+            Signals::Failing("no answer".to_owned()),
+        ] {
             assert_eq!(said(json!({}), signals).reason, Reason::MetricsUnavailable);
         }
+        let elsewhere = json!({"type": "External", "external": {"metric": {"name": "jobs", "query": "sum(jobs)",
+            "serverAddress": "http://other:9090"}, "target": {"type": "Value", "value": "7"}}});
+        let elsewhere = |signals| said(named(json!([elsewhere])), signals).reason;
+        assert_eq!(elsewhere(Signals::Off), Reason::MetricsUnavailable, "nobody serves it");
+        assert_eq!(elsewhere(Signals::NoPrometheus), Reason::Pending, "it has a Prometheus");
+        assert_eq!(elsewhere(taken()), Reason::MetricsApiTaken);
         for signals in [Signals::Pending, Signals::Served] {
             assert_eq!(said(json!({}), signals).reason, Reason::Pending);
         }

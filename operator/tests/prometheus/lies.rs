@@ -41,7 +41,7 @@ pub fn lies() -> Vec<Row> {
     use Reason::{
         Ambiguous, AnswerMalformed, AnswerPartial, AnswerTooLarge, ClockSkew, Implausible, Negative, NoSamples,
         NoTargets, NotFinite, PartialTargets, PrometheusError, PrometheusForbidden, PrometheusRedirected,
-        PrometheusThrottled, PrometheusTimeout, PrometheusUnreachable, StaleSamples, WarmingUp,
+        PrometheusThrottled, PrometheusTimeout, PrometheusUnreachable, StaleSamples, WindowNotFilled,
     };
     let honest = truth(Rate);
     let gzip_of_nothing = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -102,7 +102,7 @@ pub fn lies() -> Vec<Row> {
             Lie::Json(honest.replacen('{', r#"{"warnings":["a store is away"],"#, 1)),
             AnswerPartial,
         ),
-        ("an empty rate", Some(Rate), Lie::Json(vector(&[])), WarmingUp),
+        ("an empty rate", Some(Rate), Lie::Json(vector(&[])), WindowNotFilled),
         ("no targets", Some(Targets), Lie::Json(vector(&[])), NoTargets),
         ("no samples", Some(Samples), Lie::Json(vector(&[])), NoSamples),
         (
@@ -136,13 +136,13 @@ pub fn lies() -> Vec<Row> {
             "another pool",
             Some(Rate),
             Lie::Json(vector(&[line(&other_pool, unix_now(), "\"1\"")])),
-            WarmingUp,
+            WindowNotFilled,
         ),
         (
             "another namespace",
             Some(Rate),
             Lie::Json(vector(&[line(&other_namespace, unix_now(), "\"1\"")])),
-            WarmingUp,
+            WindowNotFilled,
         ),
         (
             "a scalar",
@@ -228,7 +228,7 @@ pub fn lies() -> Vec<Row> {
             "two scrapes in a window of six",
             Some(Samples),
             samples("1", "1", "0"),
-            WarmingUp,
+            WindowNotFilled,
         ),
         ("targets down", Some(Targets), parts("0", "1", "0"), PartialTargets),
         (

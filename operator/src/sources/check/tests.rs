@@ -24,7 +24,7 @@ fn healthy() -> Facts {
         ready_pods: Some(2),
         settled_pods: Some(2),
         window_pods: Some(2),
-        starting: false,
+        ..Facts::default()
     }
 }
 
@@ -50,7 +50,7 @@ fn a_number_is_one_only_if_everything_checks_out() {
     }
     assert_eq!(reason(|f| f.values = vec![-0.001]), Some(Reason::Negative));
     assert_eq!(reason(|f| f.values = vec![1e308]), Some(Reason::Implausible));
-    assert_eq!(reason(|f| f.values = vec![]), Some(Reason::WarmingUp));
+    assert_eq!(reason(|f| f.values = vec![]), Some(Reason::WindowNotFilled));
     assert_eq!(reason(|f| f.age_seconds = Some(16.0)), Some(Reason::StaleSamples));
     assert_eq!(reason(|f| f.age_seconds = Some(-16.0)), Some(Reason::ClockSkew));
     assert_eq!(reason(|f| f.age_seconds = Some(-3.0)), None, "within the skew");
@@ -110,14 +110,22 @@ fn new_pods_have_time_to_be_scraped() {
 #[test]
 fn a_rate_over_a_window_that_is_not_filled_is_no_number() {
     // Prometheus is back: all targets are up and fresh, and the rate says a third of the truth.
-    assert_eq!(reason(|f| f.covered_pods = Some(0)), Some(Reason::WarmingUp));
-    assert_eq!(reason(|f| f.covered_pods = Some(1)), Some(Reason::WarmingUp));
+    assert_eq!(reason(|f| f.covered_pods = Some(0)), Some(Reason::WindowNotFilled));
+    assert_eq!(reason(|f| f.covered_pods = Some(1)), Some(Reason::WindowNotFilled));
+    assert_eq!(
+        reason(|f| {
+            f.covered_pods = Some(1);
+            f.starting = true;
+        }),
+        Some(Reason::WarmingUp),
+        "nobody has waited in vain yet"
+    );
     assert_eq!(
         reason(|f| {
             f.covered_pods = Some(0);
             f.window_pods = None;
         }),
-        Some(Reason::WarmingUp),
+        Some(Reason::WindowNotFilled),
         "every target counts while the cluster's view is unknown"
     );
     assert_eq!(reason(|f| f.covered_pods = None), None, "a queue has no window");
@@ -129,6 +137,37 @@ fn a_rate_over_a_window_that_is_not_filled_is_no_number() {
         None,
         "new pods count from zero"
     );
+}
+
+#[test]
+fn a_part_of_the_pods_is_not_all_of_them_after_the_readiness_of_all_flapped() {
+    // Ten were ready, none, and ten again: the least number within the grace is none, and Prometheus reaches one.
+    let back = |f: &mut Facts| {
+        f.ready_pods = Some(10);
+        f.settled_pods = Some(0);
+        f.window_pods = Some(0);
+        f.returned_pods = Some(10);
+        f.window_returned_pods = Some(10);
+        f.starting = true;
+        f.known_pods = 10;
+    };
+    let seen = |up: u32, covered: u32| {
+        reason(|f| {
+            back(f);
+            f.up_pods = up;
+            f.up_targets = up;
+            f.reporting_pods = up;
+            f.covered_pods = Some(covered);
+        })
+    };
+    assert_eq!(seen(1, 1), Some(Reason::WarmingUp));
+    assert_eq!(
+        seen(10, 2),
+        Some(Reason::WarmingUp),
+        "the others were away from Prometheus too"
+    );
+    assert_eq!(seen(10, 10), None);
+    assert_eq!(seen(9, 9), None, "a lost scrape");
 }
 
 #[test]
