@@ -10,7 +10,6 @@ use anyhow::Context as _;
 use clap::CommandFactory;
 use futures::StreamExt;
 use kube::Config;
-use kube::client::ClientBuilder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::args::{Cli, Command, RunArgs};
 use crate::clock::{SharedClock, SystemClock};
 use crate::cluster::caches::Caches;
-use crate::cluster::call::{HEADERS_TIMEOUT, limit_headers};
+use crate::cluster::call::cluster_client;
 use crate::cluster::lease::{self, LeaseSettings};
 use crate::cluster::may_write::{MayWrite, Term};
 use crate::cluster::record::Recorder;
@@ -94,7 +93,7 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
     config.default_retry = false;
     // The client waits for ever for an answer; a watch is silent for as long as the API server keeps it open.
     config.read_timeout = Some(Duration::from_secs(u64::from(WATCH_SECONDS)) + READ_MARGIN);
-    let client = limit_headers(ClientBuilder::try_from(config.clone())?, HEADERS_TIMEOUT).build();
+    let client = cluster_client(config.clone())?;
     let clock: SharedClock = Arc::new(SystemClock);
     let stop = CancellationToken::new();
     let stop_serving = CancellationToken::new();
