@@ -28,11 +28,17 @@ pub(crate) fn validated(changes: Value) -> Validated {
     validate(&inference_service(changes), &prometheus()).unwrap()
 }
 
-/// Accepts every query but `bad`, and no other address.
+/// The one address beside the operator's own that is accepted.
+pub(crate) const OTHER_PROMETHEUS: &str = "http://other:9090";
+
+/// Accepts every query but `bad`.
 pub(crate) fn prometheus() -> Prometheus {
     Prometheus {
         query_refusal: Box::new(|query, _| (query == "bad").then(|| "does not parse".to_owned())),
-        address_refusal: Box::new(|_, _| Some("is not an address that the operator was started with".to_owned())),
+        address_refusal: Box::new(|address, _| {
+            let refusal = || "is not an address that the operator was started with".to_owned();
+            (address != OTHER_PROMETHEUS).then(refusal)
+        }),
     }
 }
 

@@ -1,4 +1,4 @@
-//! K2: a panic in one object's reconcile stops neither the loop nor any other object. With the library's default it ends both.
+//! K2: a panic in one object's reconcile, or one that never ends, stops neither the loop nor any other object. With the library's default it ends both.
 //!
 //! The panic comes from a check that validation is given, the API server is a service in this process: nothing in the operator can be made to
 //! panic from outside. Everything else about the loop is tested on a real API server.
@@ -54,7 +54,13 @@ fn reply(status: StatusCode, body: &Value) -> Response<Body> {
 }
 
 /// As much of an API server as two services need: lists, watches that stay silent, applying.
-async fn answer(request: Request<Body>, writes: Writes) -> Result<Response<Body>, Infallible> {
+///
+/// A Deployment of a service `hung` is never answered.
+async fn answer(
+    request: Request<Body>,
+    names: [&'static str; 2],
+    writes: Writes,
+) -> Result<Response<Body>, Infallible> {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path().to_owned();
     if parts.uri.query().unwrap_or_default().contains("watch=") {
@@ -66,12 +72,16 @@ async fn answer(request: Request<Body>, writes: Writes) -> Result<Response<Body>
     }
     if parts.method == Method::GET {
         let items = if path.ends_with("/inferenceservices") {
-            json!([service("bad", POISON), service("good", "sum(up)")])
+            let query = |name: &str| if name == "bad" { POISON } else { "sum(up)" };
+            json!(names.map(|name| service(name, query(name))))
         } else {
             json!([])
         };
         let list = json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": items});
         return Ok(reply(StatusCode::OK, &list));
+    }
+    if path.ends_with("/deployments/hung-cpu") {
+        std::future::pending::<()>().await;
     }
     let bytes = body.collect().await.unwrap().to_bytes();
     let written: Value = serde_json::from_slice(&bytes).unwrap_or_default();
@@ -98,88 +108,143 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
         .unwrap_or_else(|_| panic!("waited for {what}"));
 }
 
-#[tokio::test]
-async fn k2_panic_in_one_reconcile_stops_no_other() {
-    let writes = Writes::default();
-    let sink = Arc::clone(&writes);
-    let client = Client::new(
-        tower::service_fn(move |request| answer(request, Arc::clone(&sink))),
-        "demo",
-    );
-    let stop = CancellationToken::new();
-    let (caches, changed) = Caches::start(&client, &Watches::default(), &stop);
-    let (_term_sender, term) = watch::channel(Term::Unlimited);
-    let (_signals_sender, signals) = watch::channel(Signals::Served);
-    let panics: Arc<Mutex<u32>> = Arc::default();
-    let counted = Arc::clone(&panics);
-    let ctx = Arc::new(Context {
-        client: client.clone(),
-        caches,
-        recorder: Recorder::new(client.clone(), "test"),
-        clock: Arc::new(SystemClock),
-        may_write: MayWrite::new(term),
-        subscriptions: Arc::new(Subscriptions::default()),
-        published: Arc::new(Published::default()),
-        signals,
-        prometheus: Prometheus {
-            query_refusal: Box::new(move |query, _| {
-                if query == POISON {
-                    *counted.lock().unwrap() += 1;
-                    panic!("an object that no check expected");
-                }
-                None
-            }),
-            address_refusal: Box::new(|_, _| None),
-        },
-        pods: PodSettings {
-            server_image: "server".to_owned(),
-            redis_image: "redis".to_owned(),
-            image_pull_policy: "Never".to_owned(),
-            drain_grace_seconds: 5,
-            monitoring_namespace: None,
-        },
-        metrics: Metrics::default(),
-        reconcile_timeout: Duration::from_secs(10),
-        failures: Failures::default(),
-        settled: Settled::default(),
-    });
-    let (ask, asked) = mpsc::channel(8);
-    let asked = futures::stream::unfold(
-        asked,
-        |mut asked| async move { asked.recv().await.map(|key| (key, asked)) },
-    );
-    let requests = futures::stream::select(changed, asked);
-    let running = tokio::spawn(controller::run(ctx, requests, 4, stop.clone()));
+/// A controller that works on the services of these names.
+struct Running {
+    writes: Writes,
+    panics: Arc<Mutex<u32>>,
+    ask: mpsc::Sender<ServiceKey>,
+    task: tokio::task::JoinHandle<()>,
+    stop: CancellationToken,
+    _term: watch::Sender<Term>,
+    _signals: watch::Sender<Signals>,
+}
 
-    let said = |reason: &str| {
-        let all = writes.lock().unwrap();
+impl Running {
+    fn start(names: [&'static str; 2], reconcile_timeout: Duration) -> Self {
+        let writes = Writes::default();
+        let sink = Arc::clone(&writes);
+        let client = Client::new(
+            tower::service_fn(move |request| answer(request, names, Arc::clone(&sink))),
+            "demo",
+        );
+        let stop = CancellationToken::new();
+        let (caches, changed) = Caches::start(&client, &Watches::default(), &stop);
+        let (term_sender, term) = watch::channel(Term::Unlimited);
+        let (signals_sender, signals) = watch::channel(Signals::Served);
+        let panics: Arc<Mutex<u32>> = Arc::default();
+        let counted = Arc::clone(&panics);
+        let ctx = Arc::new(Context {
+            client: client.clone(),
+            caches,
+            recorder: Recorder::new(client.clone(), "test"),
+            clock: Arc::new(SystemClock),
+            may_write: MayWrite::new(term),
+            subscriptions: Arc::new(Subscriptions::default()),
+            published: Arc::new(Published::default()),
+            signals,
+            prometheus: Prometheus {
+                query_refusal: Box::new(move |query, _| {
+                    if query == POISON {
+                        *counted.lock().unwrap() += 1;
+                        panic!("an object that no check expected");
+                    }
+                    None
+                }),
+                address_refusal: Box::new(|_, _| None),
+            },
+            pods: PodSettings {
+                server_image: "server".to_owned(),
+                redis_image: "redis".to_owned(),
+                image_pull_policy: "Never".to_owned(),
+                drain_grace_seconds: 5,
+                monitoring_namespace: None,
+            },
+            metrics: Metrics::default(),
+            reconcile_timeout,
+            failures: Failures::default(),
+            settled: Settled::default(),
+        });
+        let (ask, asked) = mpsc::channel(8);
+        let asked = futures::stream::unfold(
+            asked,
+            |mut asked| async move { asked.recv().await.map(|key| (key, asked)) },
+        );
+        let requests = futures::stream::select(changed, asked);
+        let task = tokio::spawn(controller::run(ctx, requests, 4, stop.clone()));
+        Self {
+            writes,
+            panics,
+            ask,
+            task,
+            stop,
+            _term: term_sender,
+            _signals: signals_sender,
+        }
+    }
+
+    async fn ask(&self, name: &str) {
+        self.ask.send(ServiceKey::new("demo", name)).await.unwrap();
+    }
+
+    /// Whether the condition Ready of a service was written with this reason and a message that has these words.
+    fn said(&self, name: &str, reason: &str, words: &str) -> bool {
+        let all = self.writes.lock().unwrap();
         all.iter().any(|(path, body)| {
-            path.ends_with("/inferenceservices/bad/status")
+            path.ends_with(&format!("/inferenceservices/{name}/status"))
                 && body["status"]["conditions"].as_array().into_iter().flatten().any(|c| {
                     c["type"] == "Ready"
                         && c["reason"] == reason
-                        && c["message"].as_str().is_some_and(|m| m.contains("no check expected"))
+                        && c["message"].as_str().is_some_and(|m| m.contains(words))
                 })
         })
-    };
-    let applied = || {
-        let all = writes.lock().unwrap();
+    }
+
+    /// How often the Deployment of the good service was applied.
+    fn applied(&self) -> usize {
+        let all = self.writes.lock().unwrap();
         all.iter()
             .filter(|(path, _)| path.ends_with("/deployments/good-cpu"))
             .count()
-    };
-    until("the panic to be in the status of its object", || said("Panic")).await;
-    until("the other object's Deployment", || applied() >= 1).await;
-    // After the panic: the loop still turns, for both.
-    let (before, panics_before) = (applied(), *panics.lock().unwrap());
-    ask.send(ServiceKey::new("demo", "good")).await.unwrap();
-    ask.send(ServiceKey::new("demo", "bad")).await.unwrap();
-    until("another reconcile of the other object", || applied() > before).await;
-    until("another try of the poisonous one", || {
-        *panics.lock().unwrap() > panics_before
+    }
+
+    async fn end(self) {
+        assert!(!self.task.is_finished(), "the loop ended");
+        self.stop.cancel();
+        tokio::time::timeout(PATIENCE, self.task).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn k2_panic_in_one_reconcile_stops_no_other() {
+    let running = Running::start(["bad", "good"], Duration::from_secs(10));
+    until("the panic to be in the status of its object", || {
+        running.said("bad", "Panic", "no check expected")
     })
     .await;
-    assert!(!running.is_finished(), "the loop ended");
-    stop.cancel();
-    tokio::time::timeout(PATIENCE, running).await.unwrap().unwrap();
+    until("the other object's Deployment", || running.applied() >= 1).await;
+    // After the panic: the loop still turns, for both.
+    let (before, panics_before) = (running.applied(), *running.panics.lock().unwrap());
+    running.ask("good").await;
+    running.ask("bad").await;
+    until("another reconcile of the other object", || running.applied() > before).await;
+    until("another try of the poisonous one", || {
+        *running.panics.lock().unwrap() > panics_before
+    })
+    .await;
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_reconcile_that_does_not_end_is_given_up_says_so_and_stops_no_other() {
+    // Less than a single call may take.
+    let running = Running::start(["hung", "good"], Duration::from_secs(2));
+    until("the other object's Deployment", || running.applied() >= 1).await;
+    until("the limit to be in the status of its object", || {
+        running.said("hung", "ApiError", "the reconcile took longer than 2s")
+    })
+    .await;
+    let before = running.applied();
+    running.ask("good").await;
+    until("another reconcile of the other object", || running.applied() > before).await;
+    running.end().await;
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use futures::StreamExt as _;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::events::v1::Event;
+use kube::api::ListParams;
 use kube::{Api, Client};
 use kube_runtime::{WatchStreamExt as _, watcher};
 use tidewright_api::InferenceService;
@@ -37,6 +39,25 @@ pub async fn await_reason(
         Ok(match condition(&service, kind) {
             Some((s, r, message)) if is_current && s == status && r == reason => Seen::Done(message),
             _ => Seen::not_yet(fixtures::conditions(&service)),
+        })
+    })
+    .await
+}
+
+/// Waits until events of these reasons tell of the service, as `kubectl describe` and `kubectl events` show them.
+pub async fn await_events(client: &Client, scenario: &Scenario, reasons: &[&str], deadline: Duration) -> Result<()> {
+    let events: Api<Event> = Api::namespaced(client.clone(), &scenario.namespace);
+    let of_service = ListParams::default().fields(&format!(
+        "regarding.kind=InferenceService,regarding.name={}",
+        scenario.name
+    ));
+    await_condition(&format!("events {reasons:?}"), deadline, || async {
+        let all = events.list(&of_service).await?.items;
+        let told: Vec<&str> = all.iter().filter_map(|event| event.reason.as_deref()).collect();
+        Ok(if reasons.iter().all(|reason| told.contains(reason)) {
+            Seen::Done(())
+        } else {
+            Seen::not_yet(format!("{told:?}"))
         })
     })
     .await

@@ -14,7 +14,7 @@ use tidewright_e2e::load::{Load, LoadOptions, digits};
 use tidewright_e2e::wait::{Seen, await_condition};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::look::{ReplicaWatch, assert_nothing_failed, await_decision, await_reason, condition};
+use crate::look::{ReplicaWatch, assert_nothing_failed, await_decision, await_events, await_reason, condition};
 use crate::scaling::{scale_up, serve};
 use crate::stage::{READY, SOON, Scene, scene};
 
@@ -151,7 +151,13 @@ async fn without_prometheus_nothing_scales_down_and_the_condition_says_why() {
         await_reason(client, &service, ("ScalingReady", "True", "Scaling"), READY).await?;
         replicas.reach("one replica", READY, |state| state.wanted == 1).await?;
         await_decision(client, &service, "MinReplicas", SOON).await?;
-        Ok(())
+        await_events(
+            client,
+            &service,
+            &["ScaledUp", "MetricUnavailable", "MetricsAvailable", "ScaledDown"],
+            SOON,
+        )
+        .await
     })
     .await;
 }

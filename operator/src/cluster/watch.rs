@@ -134,7 +134,7 @@ async fn run<K>(
                     seconds = LIST_TIMEOUT.as_secs(),
                     "no answer to the list; asking anew"
                 );
-                watches.set(follow.kind, failing(why, &backoff));
+                watches.set(follow.kind, failing(why, false, &backoff));
                 break;
             };
             match next {
@@ -166,7 +166,7 @@ async fn run<K>(
                     let since = *failing_since.get_or_insert_with(now);
                     let wait = backoff.failed(now(), rand::rng().random_range(0.0..1.0));
                     tracing::warn!(kind = follow.kind, %error, retry_seconds = wait.as_secs_f32(), "watch failed");
-                    watches.set(follow.kind, failing(error.to_string(), &backoff));
+                    watches.set(follow.kind, failing(error.to_string(), is_forbidden(&error), &backoff));
                     tokio::select! {
                         () = stop.cancelled() => return,
                         () = tokio::time::sleep(wait) => {}
@@ -183,9 +183,13 @@ async fn run<K>(
     }
 }
 
-fn failing(why: String, backoff: &Backoff) -> WatchState {
+fn failing(why: String, is_forbidden: bool, backoff: &Backoff) -> WatchState {
     let lasted = backoff.failing_for(now()).unwrap_or_default();
-    WatchState::Failing { why, lasted }
+    WatchState::Failing {
+        why,
+        lasted,
+        is_forbidden,
+    }
 }
 
 /// Measures how long a watch has failed; decides nothing about a service.
@@ -199,6 +203,18 @@ async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T
         return Some(future.await);
     }
     tokio::time::timeout(limit, future).await.ok()
+}
+
+/// Whether rights are missing.
+fn is_forbidden(error: &watcher::Error) -> bool {
+    use watcher::Error::{InitialListFailed, WatchError, WatchFailed, WatchStartFailed};
+    match error {
+        InitialListFailed(kube::Error::Api(status))
+        | WatchStartFailed(kube::Error::Api(status))
+        | WatchFailed(kube::Error::Api(status))
+        | WatchError(status) => status.code == 403,
+        _ => false,
+    }
 }
 
 /// Whether the API server no longer knows the resource version that the watch wants to start from.

@@ -17,6 +17,8 @@ pub enum WatchState {
         why: String,
         /// For how long no attempt has worked.
         lasted: Duration,
+        /// Whether the last attempt was refused for want of rights, which no restart mends.
+        is_forbidden: bool,
     },
     /// Its task is gone: the process must be restarted.
     Ended,

@@ -70,12 +70,14 @@ impl admin::Facts for Facts {
             .into_iter()
             .filter_map(|(kind, state)| match state {
                 WatchState::Ended => Some(format!("the watch of {kind} has ended")),
-                WatchState::Failing { why, lasted } if lasted > WATCH_FAILURE_MAX && self.watches.is_listed(kind) => {
-                    Some(format!(
-                        "the watch of {kind} has failed for {} s: {why}",
-                        lasted.as_secs()
-                    ))
-                }
+                WatchState::Failing {
+                    why,
+                    lasted,
+                    is_forbidden: false,
+                } if lasted > WATCH_FAILURE_MAX && self.watches.is_listed(kind) => Some(format!(
+                    "the watch of {kind} has failed for {} s: {why}",
+                    lasted.as_secs()
+                )),
                 _ => None,
             })
             .collect();
@@ -155,6 +157,7 @@ mod tests {
         let fails_for = |seconds| WatchState::Failing {
             why: "connection refused".to_owned(),
             lasted: Duration::from_secs(seconds),
+            is_forbidden: false,
         };
         facts.watches.set("NetworkPolicy", fails_for(1000));
         assert!(facts.broken().is_empty(), "a forbidden kind never worked");
@@ -172,6 +175,15 @@ mod tests {
         );
         facts.watches.set("Deployment", WatchState::Following);
         assert!(facts.broken().is_empty());
+        facts.watches.set(
+            "Deployment",
+            WatchState::Failing {
+                why: "forbidden".to_owned(),
+                lasted: Duration::from_secs(1000),
+                is_forbidden: true,
+            },
+        );
+        assert!(facts.broken().is_empty(), "a restart grants no rights");
         facts.watches.set("Deployment", WatchState::Ended);
         assert_eq!(facts.broken(), ["the watch of Deployment has ended"]);
     }

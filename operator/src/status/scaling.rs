@@ -148,7 +148,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::test_support::validated;
+    use crate::test_support::{OTHER_PROMETHEUS, validated};
 
     fn said(changes: Value, signals: Signals) -> Draft {
         let observed = Observed {
@@ -186,7 +186,7 @@ mod tests {
             assert_eq!(said(json!({}), signals).reason, Reason::MetricsUnavailable);
         }
         let elsewhere = json!({"type": "External", "external": {"metric": {"name": "jobs", "query": "sum(jobs)",
-            "serverAddress": "http://other:9090"}, "target": {"type": "Value", "value": "7"}}});
+            "serverAddress": OTHER_PROMETHEUS}, "target": {"type": "Value", "value": "7"}}});
         let elsewhere = |signals| said(named(json!([elsewhere])), signals).reason;
         assert_eq!(elsewhere(Signals::Off), Reason::MetricsUnavailable, "nobody serves it");
         assert_eq!(elsewhere(Signals::NoPrometheus), Reason::Pending, "it has a Prometheus");
