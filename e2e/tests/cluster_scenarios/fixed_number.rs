@@ -72,9 +72,13 @@ async fn a_fixed_number_holds_and_zero_gives_it_back_to_the_autoscaler() {
         let message = await_reason(client, &service, ("ScalingReady", "True", "FixedReplicas"), SOON).await?;
         ensure!(message.contains("fixed at 3"), "{message}");
         await_autoscaler(&scene, "digits-cpu", false).await?;
-        let wide = scene.kubectl(&["get", "isvc", "digits", "--output=wide"]).await?;
-        let row: Vec<&str> = wide.lines().last().context("no row")?.split_whitespace().collect();
-        ensure!(row[5] == "3/3" && row.last() == Some(&"fixed"), "{wide}");
+        await_condition("kubectl to show three of three, fixed", SOON, || async {
+            let wide = scene.kubectl(&["get", "isvc", "digits", "--output=wide"]).await?;
+            let row: Vec<&str> = wide.lines().last().context("no row")?.split_whitespace().collect();
+            let is_shown = row.get(5) == Some(&"3/3") && row.last() == Some(&"fixed");
+            Ok(if is_shown { Seen::Done(()) } else { Seen::NotYet(wide) })
+        })
+        .await?;
         // Several periods of the autoscaler, which syncs every 2 s and scales down after 5 s.
         replicas.stays(3, Duration::from_secs(8)).await?;
 

@@ -68,22 +68,23 @@ fn range(answer: &mut Value) {
     }
 }
 
-/// Name, which query, what is answered, and the word that the condition has for it.
+/// Name, which query, what is answered, and the word that the condition has for it. Neighbours have different words: that of the lie before says nothing
+/// of this one.
 const LIES: [(&str, Subject, Answer, &str); 29] = [
     ("nothing", Every, Changed(empty), "NoTargets"),
-    ("no value", Rate, Changed(empty), "WindowNotFilled"),
-    ("no samples", Samples, Changed(empty), "NoSamples"),
     ("NaN", Rate, Changed(|answer| set(answer, "NaN")), "NotFinite"),
+    ("no value", Rate, Changed(empty), "WindowNotFilled"),
     ("+Inf", Rate, Changed(|answer| set(answer, "+Inf")), "NotFinite"),
+    ("no samples", Samples, Changed(empty), "NoSamples"),
     ("-Inf", Rate, Changed(|answer| set(answer, "-Inf")), "NotFinite"),
     ("below zero", Rate, Changed(|answer| set(answer, "-1")), "Negative"),
+    ("huge", Rate, Changed(|answer| set(answer, "1e300")), "Implausible"),
     (
         "a hair below zero",
         Rate,
         Changed(|answer| set(answer, "-0.000001")),
         "Negative",
     ),
-    ("huge", Rate, Changed(|answer| set(answer, "1e300")), "Implausible"),
     (
         "of ten minutes ago",
         Rate,
@@ -91,16 +92,16 @@ const LIES: [(&str, Subject, Answer, &str); 29] = [
         "ClockSkew",
     ),
     (
-        "of tomorrow",
-        Rate,
-        Changed(|answer| shift(answer, 86_400.0)),
-        "ClockSkew",
-    ),
-    (
         "stale samples",
         Samples,
         Changed(|answer| part(answer, "age", "3600")),
         "StaleSamples",
+    ),
+    (
+        "of tomorrow",
+        Rate,
+        Changed(|answer| shift(answer, 86_400.0)),
+        "ClockSkew",
     ),
     (
         "an age of NaN",
@@ -115,29 +116,29 @@ const LIES: [(&str, Subject, Answer, &str); 29] = [
         "PartialTargets",
     ),
     (
-        "pods scraped twice",
-        Targets,
-        Changed(|answer| part(answer, "series", "6")),
-        "DuplicateTargets",
-    ),
-    (
         "half a pod",
         Targets,
         Changed(|answer| part(answer, "up", "0.5")),
         "AnswerMalformed",
     ),
-    ("two series", Rate, Changed(twice), "Ambiguous"),
-    ("in part", Rate, Changed(warn), "AnswerPartial"),
+    (
+        "pods scraped twice",
+        Targets,
+        Changed(|answer| part(answer, "series", "6")),
+        "DuplicateTargets",
+    ),
     ("a range", Rate, Changed(range), "AnswerMalformed"),
+    ("two series", Rate, Changed(twice), "Ambiguous"),
     ("a scalar", Rate, Changed(scalar), "AnswerMalformed"),
+    ("in part", Rate, Changed(warn), "AnswerPartial"),
     ("without labels", Rate, Changed(unlabelled), "AnswerMalformed"),
     ("status error", Rate, Text(ERROR), "PrometheusError"),
     ("HTML", Rate, Text(HTML), "AnswerMalformed"),
-    ("cut off", Rate, Half, "AnswerMalformed"),
     ("torn", Rate, Torn, "PrometheusUnreachable"),
+    ("cut off", Rate, Half, "AnswerMalformed"),
     ("endless", Rate, Endless, "AnswerTooLarge"),
-    ("silence", Rate, Silence, "PrometheusTimeout"),
     ("HTTP 503", Rate, Dressed(503, None, zero), "PrometheusError"),
+    ("silence", Rate, Silence, "PrometheusTimeout"),
     (
         "HTTP 302",
         Rate,
@@ -145,6 +146,13 @@ const LIES: [(&str, Subject, Answer, &str); 29] = [
         "PrometheusRedirected",
     ),
 ];
+
+#[test]
+fn no_lie_can_be_taken_for_the_one_before() {
+    for two in LIES.windows(2) {
+        assert_ne!(two[0].3, two[1].3, "{} and {}", two[0].0, two[1].0);
+    }
+}
 
 /// Waits until operator and autoscaler have both met the lie.
 async fn await_lie(scene: &Scene, proxy: &LyingProxy, name: &str, word: &str) -> Result<()> {

@@ -12,7 +12,7 @@ use tidewright_e2e::load::{Arrivals, Load, LoadOptions, Profile, digits};
 use tidewright_e2e::wait::{Seen, await_condition};
 use tokio::time::Instant;
 
-use crate::look::{ReplicaWatch, assert_nothing_failed};
+use crate::look::assert_nothing_failed;
 use crate::process::kill_in_pod;
 use crate::stage::{READY, Scene, scene};
 
@@ -130,11 +130,19 @@ async fn a_pod_deleted_by_force_under_load_loses_at_most_what_was_in_flight() {
         let name = victim.metadata.name.context("a pod without name")?;
         let pods: Api<Pod> = Api::namespaced(client.clone(), &scene.namespace);
         pods.delete(&name, &DeleteParams::default().grace_period(0)).await?;
-        let replicas = ReplicaWatch::start(client, &scene.namespace, "digits-cpu").await?;
         served(&load, 20).await?;
-        replicas
-            .reach("two ready replicas", READY, |state| state.ready == 2)
-            .await?;
+        await_condition("two ready pods without the deleted one", READY, || async {
+            let pods = service.pods(client).await?;
+            let of = |pod: &Pod| (pod.metadata.name.clone().unwrap_or_default(), is_ready(pod));
+            let all: Vec<(String, bool)> = pods.iter().map(of).collect();
+            let is_back = all.iter().filter(|(other, ready)| *ready && *other != name).count() == 2;
+            Ok(if is_back {
+                Seen::Done(())
+            } else {
+                Seen::NotYet(format!("{all:?}"))
+            })
+        })
+        .await?;
         served(&load, 100).await?;
         let totals = load.stop().await.totals;
         progress(format_args!(
@@ -184,6 +192,14 @@ async fn a_server_killed_under_load_loses_what_was_in_flight_and_comes_back() {
         Ok(())
     })
     .await;
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 /// Waits until connections are refused no more, for [`CALM`] and ten answers. The seconds from `killed` to the last refusal.

@@ -201,7 +201,7 @@ async fn of_all_three_the_largest_proposal_wins() {
         let one = |text: &str| all.iter().find(|proposal| proposal.text.contains(text));
         for loser in ["CPU ", "queued / 50 per replica"] {
             ensure!(
-                one(loser).is_some_and(|proposal| proposal.replicas < Some(3) && !proposal.wins),
+                one(loser).is_some_and(|proposal| proposal.replicas.is_some_and(|n| n < 3) && !proposal.wins),
                 "{loser}: {all:?}"
             );
         }
