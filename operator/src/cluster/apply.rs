@@ -52,7 +52,7 @@ pub async fn apply<K: Child>(client: &Client, wanted: &K, live: Option<Arc<K>>) 
     let namespace = wanted.namespace().unwrap_or_default();
     let name = wanted.name_any();
     let kind = kind_name::<K>();
-    let value = prepared(wanted)?;
+    let mut value = prepared(wanted)?;
     if let Some(live) = &live {
         refuse_foreign(live.as_ref(), wanted, kind)?;
         if has_all_of(live.as_ref(), &value) {
@@ -60,12 +60,21 @@ pub async fn apply<K: Child>(client: &Client, wanted: &K, live: Option<Arc<K>>) 
         }
     }
     let api: Api<K> = Api::namespaced(client.clone(), &namespace);
+    let mut uid = live.as_ref().and_then(|live| live.uid());
     if live.is_none() {
         // The cache may not have it yet, and forcing would take over what another made under this name.
         let found = call(|| format!("get {kind} {namespace}/{name}"), api.get_opt(&name)).await?;
         if let Some(found) = found {
             refuse_foreign(&found, wanted, kind)?;
+            if has_all_of(&found, &value) {
+                return Ok((Arc::new(found), false));
+            }
+            uid = found.uid();
         }
+    }
+    // What was looked at, and not what somebody else has made under its name meanwhile.
+    if let (Some(uid), Some(metadata)) = (uid, value["metadata"].as_object_mut()) {
+        metadata.insert("uid".to_owned(), Value::String(uid));
     }
     let params = PatchParams::apply(labels::FIELD_MANAGER).force();
     let applied = call(

@@ -37,7 +37,7 @@ pub async fn apply_all(
     wanted: &Objects,
 ) -> Result<Applied> {
     let mut done = Applied::default();
-    hand_over_replicas(client, caches, service, wanted).await?;
+    hand_over_replicas(client, caches, may_write, service, wanted).await?;
     macro_rules! every_kind {
         ($(($field:ident, $kind:ty)),+) => {
             $(for object in &wanted.$field {
@@ -66,7 +66,13 @@ fn note<K: std::any::Any + Send + Sync>(done: &mut Applied, object: Arc<K>) {
 }
 
 /// Where a fixed number ends and an autoscaler begins, `replicas` changes hands without changing.
-async fn hand_over_replicas(client: &Client, caches: &Caches, service: &Validated, wanted: &Objects) -> Result<()> {
+async fn hand_over_replicas(
+    client: &Client,
+    caches: &Caches,
+    may_write: &MayWrite,
+    service: &Validated,
+    wanted: &Objects,
+) -> Result<()> {
     if service.is_fixed {
         return Ok(());
     }
@@ -85,6 +91,9 @@ async fn hand_over_replicas(client: &Client, caches: &Caches, service: &Validate
             continue;
         };
         if replicas::were_fixed(&live) && is_controlled_by(&live, &service.owner.uid) {
+            if !may_write.now() {
+                return Err(Error::NotLeader);
+            }
             // An autoscaler does nothing at zero.
             let now = live
                 .spec

@@ -8,9 +8,10 @@ use kube::{Client, ResourceExt};
 
 use super::apply::{Child, delete};
 use super::caches::{Cache, Caches};
+use super::may_write::MayWrite;
 use crate::domain::objects::{Objects, for_each_kind};
 use crate::domain::published::ServiceKey;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Deletes the autoscalers that are not wanted. Before anything is applied: a fixed number must not be fought over.
 ///
@@ -19,21 +20,32 @@ use crate::error::Result;
 pub async fn prune_autoscalers(
     client: &Client,
     caches: &Caches,
+    may_write: &MayWrite,
     key: &ServiceKey,
     owner_uid: &str,
     wanted: &Objects,
 ) -> Result<u32> {
-    prune_kind(client, &caches.autoscalers, key, owner_uid, &wanted.autoscalers, None).await
+    prune_kind(
+        client,
+        &caches.autoscalers,
+        may_write,
+        key,
+        owner_uid,
+        &wanted.autoscalers,
+        None,
+    )
+    .await
 }
 
 /// Deletes everything that is not wanted. A ConfigMap stays while a pod mounts it: a container that restarts reads it again. `None` for
-/// `pods` that have not been listed: then any ConfigMap may be mounted.
+/// `pods` where they have not been listed, or where another may come that mounts it: then any ConfigMap may be mounted.
 ///
 /// # Errors
 /// The first call that fails.
 pub async fn prune(
     client: &Client,
     caches: &Caches,
+    may_write: &MayWrite,
     key: &ServiceKey,
     owner_uid: &str,
     wanted: &Objects,
@@ -43,7 +55,7 @@ pub async fn prune(
     let mut deleted = 0;
     macro_rules! every_kind {
         ($(($field:ident, $kind:ty)),+) => {
-            $(deleted += prune_kind(client, &caches.$field, key, owner_uid, &wanted.$field, mounted.as_ref()).await?;)+
+            $(deleted += prune_kind(client, &caches.$field, may_write, key, owner_uid, &wanted.$field, mounted.as_ref()).await?;)+
         };
     }
     for_each_kind!(every_kind);
@@ -53,6 +65,7 @@ pub async fn prune(
 async fn prune_kind<K: Child>(
     client: &Client,
     cache: &Cache<K>,
+    may_write: &MayWrite,
     key: &ServiceKey,
     owner_uid: &str,
     wanted: &[K],
@@ -67,6 +80,9 @@ async fn prune_kind<K: Child>(
             || (is_config_map && may_be_mounted(&name, mounted))
             || object.meta().deletion_timestamp.is_some();
         if !is_kept {
+            if !may_write.now() {
+                return Err(Error::NotLeader);
+            }
             tracing::info!(service = %key, kind = super::apply::kind_name::<K>(), name, "deleting what is no longer wanted");
             delete(client, object.as_ref()).await?;
             deleted += 1;

@@ -16,7 +16,8 @@ const REMEMBERED_MAX: usize = 4096;
 
 /// Publishes events.
 pub struct Recorder {
-    api: ApiRecorder,
+    client: Client,
+    reporter: Reporter,
     told: Mutex<Told>,
 }
 
@@ -34,7 +35,8 @@ impl Recorder {
             instance: Some(pod_name.to_owned()),
         };
         Self {
-            api: ApiRecorder::new(client, reporter),
+            client,
+            reporter,
             told: Mutex::default(),
         }
     }
@@ -42,9 +44,10 @@ impl Recorder {
     /// Publishes one event about a service. An event that cannot be published is logged: nothing depends on it.
     pub async fn publish(&self, object: &InferenceService, event: Event, now: Timestamp) {
         let uid = object.metadata.uid.clone().unwrap_or_default();
+        let note = event.note.clone();
         let is_news = {
             let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-            told.is_news(uid, &event, now)
+            told.is_news(uid.clone(), &event, now)
         };
         if !is_news {
             return;
@@ -57,16 +60,17 @@ impl Recorder {
                 EventType::Normal
             },
             reason: event.reason.to_owned(),
-            note: Some(event.note),
+            note: Some(note),
             action: event.action.to_owned(),
             secondary: None,
         };
-        if let Err(error) = call(
-            || "publish an event".to_owned(),
-            self.api.publish(&api_event, &reference),
-        )
-        .await
-        {
+        // A recorder of its own for each: one that is kept takes the next event of this reason for the one before, and shows the old text.
+        let recorder = ApiRecorder::new(self.client.clone(), self.reporter.clone());
+        let publishing = recorder.publish(&api_event, &reference);
+        if let Err(error) = call(|| "publish an event".to_owned(), publishing).await {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            told.forget(uid, &event.dedupe_key);
+            drop(told);
             if error.is_namespace_ending() {
                 // It would go with the namespace at once.
                 tracing::debug!(%error, reason = event.reason, "an event was not published");
@@ -97,6 +101,11 @@ impl Told {
         }
         told.insert(key, now);
         true
+    }
+
+    /// It could not be told: the next time is the first.
+    fn forget(&mut self, uid: String, dedupe_key: &str) {
+        self.0.remove(&(uid, dedupe_key.to_owned()));
     }
 }
 

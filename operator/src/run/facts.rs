@@ -16,8 +16,9 @@ use crate::{admin, metrics_api, sources};
 /// A watch that worked and has failed for this long is begun anew with the process. One that never worked is left to readiness: what the API server
 /// refuses it also refuses to the next process, and the other kinds are acted on meanwhile. So a long outage costs one restart, not one after another.
 const WATCH_FAILURE_MAX: Duration = Duration::from_secs(120);
-/// A controller loop that has not turned for this long hangs: with any service, it turns every 15 s.
-const LOOP_SILENCE_MAX_SECONDS: f64 = 180.0;
+/// A controller loop that has not turned for this long hangs: with any service that is as it should be it turns every 15 s, and where all fail, after the
+/// longest wait and the time of a reconcile.
+const LOOP_SILENCE_MAX_SECONDS: f64 = 480.0;
 
 /// What the admin port tells.
 pub(super) struct Facts {
@@ -143,12 +144,21 @@ mod tests {
         pass(&clock, 1000);
         assert!(idle.broken().is_empty(), "nothing to do is no fault");
         let (busy, clock) = facts(2);
-        pass(&clock, 180);
+        pass(&clock, 480);
         assert!(busy.broken().is_empty());
         pass(&clock, 1);
-        assert_eq!(busy.broken(), ["the controller's loop has not turned for 181 s"]);
+        assert_eq!(busy.broken(), ["the controller's loop has not turned for 481 s"]);
         busy.metrics.loop_turned(clock.now());
         assert!(busy.broken().is_empty());
+    }
+
+    #[test]
+    fn services_that_all_fail_are_no_hanging_loop() {
+        let default_reconcile_timeout_seconds = 60.0;
+        for is_transient in [true, false] {
+            let longest = crate::controller::requeue::after_failure(1000, is_transient, false, 0.0);
+            assert!(LOOP_SILENCE_MAX_SECONDS > longest.as_secs_f64() + default_reconcile_timeout_seconds);
+        }
     }
 
     #[test]

@@ -210,6 +210,12 @@ pub fn is_rolled_out(deployment: &Deployment) -> bool {
         && counts.available > 0
 }
 
+/// Whether no pod of an older template is left, or wanted.
+pub fn is_settled(deployment: &Deployment) -> bool {
+    let counts = Counts::of(deployment);
+    is_rolled_out(deployment) || (counts.desired == 0 && counts.existing == 0)
+}
+
 struct Counts {
     desired: i32,
     existing: i32,
