@@ -8,6 +8,8 @@ mod api_errors;
 mod leader;
 #[path = "control_plane_faults/metrics_api.rs"]
 mod metrics_api;
+#[path = "control_plane_faults/modes.rs"]
+mod modes;
 #[path = "control_plane_faults/process.rs"]
 mod process;
 #[path = "control_plane_faults/rights.rs"]

@@ -91,6 +91,10 @@ pub struct RunArgs {
     #[arg(long, env = "TIDEWRIGHT_HOLD_SECONDS", default_value = "0", value_parser = seconds_or_none)]
     pub hold_seconds: Duration,
 
+    /// Seconds between two decisions of the operator's own autoscaler (modes Advise and Direct).
+    #[arg(long, env = "TIDEWRIGHT_SCALING_INTERVAL_SECONDS", default_value = "1", value_parser = seconds)]
+    pub scaling_interval_seconds: Duration,
+
     /// Serve custom.metrics.k8s.io for HorizontalPodAutoscalers.
     #[arg(long, env = "TIDEWRIGHT_METRICS_API", default_value_t = true, action = clap::ArgAction::Set)]
     pub metrics_api: bool,

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod args;
+pub mod autoscaler;
 pub mod clock;
 pub mod cluster;
 pub mod controller;

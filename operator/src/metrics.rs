@@ -11,6 +11,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::domain::published::ServiceKey;
+
 /// Seconds; a reconcile that writes nothing takes well under a millisecond.
 const RECONCILE_SECONDS: [f64; 10] = [0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0, 60.0];
 
@@ -24,6 +26,14 @@ pub struct Outcome {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Verb {
     verb: &'static str,
+}
+
+/// A pool.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PoolLabels {
+    namespace: String,
+    inferenceservice: String,
+    pool: String,
 }
 
 /// One label: an HTTP status code.
@@ -43,6 +53,7 @@ pub struct Metrics {
     api_requests: Family<Code, Counter>,
     leader: Gauge,
     services: Gauge,
+    desired_replicas: Family<PoolLabels, Gauge>,
     last_turn_seconds: Arc<AtomicI64>,
 }
 
@@ -79,6 +90,12 @@ impl Default for Metrics {
         registry.register("leader", "1 while this process may write", leader.clone());
         let services = Gauge::default();
         registry.register("inference_services", "InferenceServices in the cache", services.clone());
+        let desired_replicas = Family::<PoolLabels, Gauge>::default();
+        registry.register(
+            "desired_replicas",
+            "Replicas that the operator's own decision asks for (modes Advise and Direct)",
+            desired_replicas.clone(),
+        );
         Self {
             registry: Arc::new(Mutex::new(registry)),
             reconciles,
@@ -88,6 +105,7 @@ impl Default for Metrics {
             api_requests,
             leader,
             services,
+            desired_replicas,
             last_turn_seconds: Arc::default(),
         }
     }
@@ -103,6 +121,19 @@ impl Metrics {
     /// Counts objects written.
     pub fn wrote(&self, verb: &'static str, objects: u32) {
         self.writes.get_or_create(&Verb { verb }).inc_by(u64::from(objects));
+    }
+
+    /// Notes what is decided at the moment; what is not named is not decided about any more.
+    pub fn decided(&self, pools: &[(ServiceKey, String, i32)]) {
+        self.desired_replicas.clear();
+        for (service, pool, replicas) in pools {
+            let labels = PoolLabels {
+                namespace: service.namespace.clone(),
+                inferenceservice: service.name.clone(),
+                pool: pool.clone(),
+            };
+            self.desired_replicas.get_or_create(&labels).set(i64::from(*replicas));
+        }
     }
 
     /// Notes that the controller's loop has turned.
@@ -151,6 +182,18 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pool_that_is_not_decided_about_any_more_is_gone() {
+        let metrics = Metrics::default();
+        metrics.decided(&[(ServiceKey::new("demo", "digits"), "cpu".to_owned(), 3)]);
+        let line =
+            "tidewright_operator_desired_replicas{namespace=\"demo\",inferenceservice=\"digits\",pool=\"cpu\"} 3";
+        let text = metrics.encode().unwrap();
+        assert!(text.contains(line), "no {line:?} in\n{text}");
+        metrics.decided(&[]);
+        assert!(!metrics.encode().unwrap().contains("desired_replicas{"));
+    }
 
     #[test]
     fn what_only_grows_is_a_counter() {

@@ -11,10 +11,11 @@ use clap::CommandFactory;
 use futures::StreamExt;
 use kube::Config;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{Cli, Command, RunArgs};
+use crate::autoscaler::{Autoscaler, Plans, Times};
 use crate::clock::{SharedClock, SystemClock};
 use crate::cluster::caches::Caches;
 use crate::cluster::call::cluster_client;
@@ -25,6 +26,7 @@ use crate::cluster::watch::WATCH_SECONDS;
 use crate::cluster::watches::Watches;
 use crate::controller::context::{Context, Failures};
 use crate::controller::settled::Settled;
+use crate::domain::decided::Decisions;
 use crate::domain::published::{Change, Published, ServiceKey};
 use crate::domain::settings::PodSettings;
 use crate::domain::signals::Signals;
@@ -36,6 +38,8 @@ use facts::Facts;
 
 /// Beyond the longest silence of a watch.
 const READ_MARGIN: Duration = Duration::from_secs(15);
+/// Services whose decision has changed and that are not looked at yet; beyond it they wait for their next look.
+const DECIDED_QUEUED_MAX: usize = 1024;
 /// Reconciles that have begun get this long to end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 /// After SIGTERM the metrics API goes on answering until the API server has taken us out of the Service.
@@ -114,15 +118,28 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
     let (registration_sender, registration) = watch::channel(metrics_api::Registration::Pending);
 
     let (caches, changed) = Caches::start(&client, &watches, &stop);
+    let caches = Arc::new(caches);
+    let plans = Arc::new(Plans::default());
+    let decisions = Arc::new(Decisions::default());
+    let readings = source_settings(&args);
+    let times = Times {
+        rate_window: readings.rate_window,
+        stale_after: readings.reading_age_max(),
+    };
+    let (decided_sender, decided) = mpsc::channel(DECIDED_QUEUED_MAX);
+    let may_write = MayWrite::new(term);
     let services = caches.inference_services.clone();
     let ctx = Arc::new(Context {
         client: client.clone(),
-        caches,
+        caches: Arc::clone(&caches),
         recorder: Recorder::new(client.clone(), &args.pod_name),
         clock: Arc::clone(&clock),
-        may_write: MayWrite::new(term),
+        may_write: may_write.clone(),
         subscriptions: Arc::clone(&subscriptions),
         published: Arc::clone(&published),
+        plans: Arc::clone(&plans),
+        times,
+        decisions: Arc::clone(&decisions),
         signals: signals.clone(),
         prometheus: prometheus_rules(&args),
         pods: pod_settings(&args),
@@ -159,6 +176,21 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
             stop_serving.clone(),
         ),
     ));
+    let autoscaler = Autoscaler {
+        interval: args.scaling_interval_seconds,
+        times,
+        client: client.clone(),
+        caches,
+        published: Arc::clone(&published),
+        plans,
+        decisions,
+        may_write,
+        metrics: metrics.clone(),
+        clock: Arc::clone(&clock),
+        changed: decided_sender,
+    };
+    // It writes: it ends with the controller, before the Lease is given back.
+    tasks.spawn(named("autoscaler", autoscaler.run(stop.clone())));
     if args.metrics_api {
         tasks.spawn(named(
             "metrics API",
@@ -203,7 +235,10 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
     }
 
     let all = everything(services, leader, signals, published.changes());
-    let requests = futures::stream::select(changed, all);
+    let decided = futures::stream::unfold(decided, |mut decided| async move {
+        decided.recv().await.map(|key| (key, decided))
+    });
+    let requests = futures::stream::select(changed, futures::stream::select(all, decided));
     let mut controlling = tokio::spawn(controller::run(ctx, requests, args.reconcile_concurrency, stop.clone()));
 
     let failure = tokio::select! {
@@ -211,7 +246,7 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
         Some(ended) = tasks.join_next() => Some(ended.unwrap_or_else(|error| Err(anyhow::anyhow!("{error}")))),
         ended = &mut controlling => Some(ended.context("the controller's loop")),
         // Without it the process would be a follower for ever, and seem well.
-        ended = end_of(&mut leading) => Some(ended.context("the election")),
+        ended = end_of(&mut leading) => Some(ended.map_err(anyhow::Error::from).and_then(|led| led.map_err(Into::into)).context("the election")),
     };
     stop.cancel();
     if !controlling.is_finished() && tokio::time::timeout(DRAIN_TIMEOUT, controlling).await.is_err() {
@@ -235,9 +270,9 @@ async fn named(name: &'static str, part: impl Future<Output = crate::error::Resu
 }
 
 /// The end of a task; never, if there is none.
-async fn end_of<T>(task: &mut Option<tokio::task::JoinHandle<T>>) -> Result<(), tokio::task::JoinError> {
+async fn end_of<T>(task: &mut Option<tokio::task::JoinHandle<T>>) -> Result<T, tokio::task::JoinError> {
     match task {
-        Some(task) => task.await.map(drop),
+        Some(task) => task.await,
         None => std::future::pending().await,
     }
 }

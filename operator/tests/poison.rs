@@ -12,6 +12,7 @@ use http_body_util::BodyExt as _;
 use kube::Client;
 use kube::client::Body;
 use serde_json::{Value, json};
+use tidewright_operator::autoscaler::{Plans, Times};
 use tidewright_operator::clock::SystemClock;
 use tidewright_operator::cluster::caches::Caches;
 use tidewright_operator::cluster::may_write::{MayWrite, Term};
@@ -20,6 +21,7 @@ use tidewright_operator::cluster::watches::Watches;
 use tidewright_operator::controller;
 use tidewright_operator::controller::context::{Context, Failures};
 use tidewright_operator::controller::settled::Settled;
+use tidewright_operator::domain::decided::Decisions;
 use tidewright_operator::domain::published::{Published, ServiceKey};
 use tidewright_operator::domain::settings::PodSettings;
 use tidewright_operator::domain::signals::Signals;
@@ -135,12 +137,18 @@ impl Running {
         let counted = Arc::clone(&panics);
         let ctx = Arc::new(Context {
             client: client.clone(),
-            caches,
+            caches: Arc::new(caches),
             recorder: Recorder::new(client.clone(), "test"),
             clock: Arc::new(SystemClock),
             may_write: MayWrite::new(term),
             subscriptions: Arc::new(Subscriptions::default()),
             published: Arc::new(Published::default()),
+            plans: Arc::new(Plans::default()),
+            times: Times {
+                rate_window: Duration::from_secs(30),
+                stale_after: Duration::from_secs(60),
+            },
+            decisions: Arc::new(Decisions::default()),
             signals,
             prometheus: Prometheus {
                 query_refusal: Box::new(move |query, _| {

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod behavior;
+mod direct;
 mod fixed_number;
 mod lies;
 mod look;

@@ -43,6 +43,7 @@ fn cases() -> Vec<Case> {
     let queue = json!({"type": "QueueDepth", "target": target});
     let external = |name: &str| json!({"type": "External", "external": {"metric": {"name": name, "query": "sum(up)"}, "target": target}});
     let redis = "/spec/cache/redis";
+    let slo = json!({"latency": "200ms", "serviceTime": "20ms"});
     vec![
         case(
             "metadata.name must have at most 40 characters",
@@ -91,6 +92,30 @@ fn cases() -> Vec<Case> {
             "/spec/pools",
             json!([{"name": "a", "minReplicas": 11}]),
             json!([{"name": "a", "minReplicas": 11, "maxReplicas": 11}]),
+        ),
+        case(
+            "slo belongs to the modes Advise and Direct",
+            "/spec/predictor/autoScaling",
+            json!({"slo": slo}),
+            json!({"mode": "Direct", "slo": slo}),
+        ),
+        case(
+            "behavior belongs to the HorizontalPodAutoscalers of the modes Hpa and Advise",
+            "/spec/predictor/autoScaling",
+            json!({"mode": "Direct", "behavior": {"scaleDown": {"selectPolicy": "Min"}}}),
+            json!({"mode": "Advise", "behavior": {"scaleDown": {"selectPolicy": "Min"}}}),
+        ),
+        case(
+            "it does not measure cpu and memory",
+            "/spec/predictor/autoScaling",
+            json!({"mode": "Direct", "metrics": [cpu]}),
+            json!({"mode": "Direct", "metrics": [rate, external("a")]}),
+        ),
+        case(
+            "with target.type AverageValue",
+            "/spec/predictor/autoScaling",
+            json!({"mode": "Direct", "metrics": [{"type": "QueueDepth", "target": {"type": "Value", "value": "5"}}]}),
+            json!({"mode": "Advise", "metrics": [{"type": "QueueDepth", "target": {"type": "Value", "value": "5"}}]}),
         ),
         case(
             "a metric of type Resource needs `resource`",
@@ -301,8 +326,18 @@ async fn bounds_and_formats_are_enforced_by_the_schema() -> Result<()> {
         ),
         (
             "/spec/predictor/autoScaling",
-            json!({"mode": "Direct"}),
+            json!({"mode": "Knative"}),
             "supported values: \"Hpa\"",
+        ),
+        (
+            "/spec/predictor/autoScaling",
+            json!({"mode": "Direct", "slo": {"latency": "fast", "serviceTime": "1ms"}}),
+            "should match",
+        ),
+        (
+            "/spec/predictor/autoScaling",
+            json!({"mode": "Direct", "slo": {"latency": "1s", "serviceTime": "1ms", "percentile": 100}}),
+            "less than or equal to 99",
         ),
         ("/spec/pools", json!([{"name": "Gpu"}]), "should match"),
         ("/spec/pools", json!([{"name": "averylongname"}]), "Too long"),

@@ -21,7 +21,10 @@ use super::{MODEL, PATIENCE, turn};
 const GROUP: &str = "/apis/custom.metrics.k8s.io/v1beta2";
 
 /// Starts an operator with its metrics API, and the Service that leads the API server to it.
-async fn operator(cluster: &'static ControlPlane, prometheus: &Prometheus) -> Result<OperatorProcess<'static>> {
+pub(super) async fn operator(
+    cluster: &'static ControlPlane,
+    prometheus: &Prometheus,
+) -> Result<OperatorProcess<'static>> {
     let mut options = OperatorOptions::default()
         .argument(format!("--prometheus-url=http://{}", prometheus.address))
         .argument("--query-interval-seconds=1")
@@ -38,7 +41,7 @@ async fn operator(cluster: &'static ControlPlane, prometheus: &Prometheus) -> Re
     Ok(operator)
 }
 
-async fn await_replicas(client: &Client, scenario: &Scenario, wanted: i32) -> Result<Duration> {
+pub(super) async fn await_replicas(client: &Client, scenario: &Scenario, wanted: i32) -> Result<Duration> {
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), &scenario.namespace);
     let name = format!("{}-cpu", scenario.name);
     let watch = Stopwatch::start();
@@ -55,7 +58,7 @@ async fn await_replicas(client: &Client, scenario: &Scenario, wanted: i32) -> Re
     Ok(watch.elapsed())
 }
 
-async fn await_scaling(client: &Client, scenario: &Scenario, reason: &str) -> Result<String> {
+pub(super) async fn await_scaling(client: &Client, scenario: &Scenario, reason: &str) -> Result<String> {
     await_condition(&format!("ScalingReady to be {reason}"), PATIENCE, || async {
         let service = scenario.api(client).get(&scenario.name).await?;
         let all = service.status.iter().flat_map(|status| &status.conditions);

@@ -35,7 +35,7 @@ const RULES: [(&str, &[&str], &[&str]); 7] = [
     ),
     (
         "operator",
-        &["tidewright-api", "tidewright-contract"],
+        &["tidewright-api", "tidewright-contract", "tidewright-scaling"],
         &["ort", "redis", "plotters"],
     ),
     (

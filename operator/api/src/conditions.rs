@@ -85,6 +85,8 @@ reasons! {
     Scaling,
     /// A fixed number of replicas: nothing scales.
     FixedReplicas,
+    /// Scaling pauses, as asked.
+    Paused,
     /// A signal is missing, stale or implausible: nothing is scaled down.
     MetricsUnavailable,
     /// Another program serves the metrics API: request rate, queue depth and External queries cannot be read.

@@ -27,6 +27,10 @@ pub fn max_batch_size() -> i32 {
 pub fn max_latency_millis() -> i32 {
     0
 }
+/// 95 of 100: what most objectives of latency name, and what a few minutes of load can show.
+pub fn percentile() -> i32 {
+    95
+}
 /// Zero stands for "scaled automatically": the scale subresource needs a number to be there.
 pub fn replicas() -> i32 {
     crate::scaling::REPLICAS_AUTOMATIC

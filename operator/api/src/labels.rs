@@ -22,13 +22,15 @@ pub const APPLIED_HASH: &str = "serving.tidewright.dev/applied-hash";
 pub const REPLICAS_WRITER: &str = "serving.tidewright.dev/replicas";
 /// The operator writes it: a fixed number was asked for.
 pub const REPLICAS_FIXED: &str = "fixed";
-/// A HorizontalPodAutoscaler writes it, and the operator never does.
+/// An autoscaler writes it: a HorizontalPodAutoscaler, or the operator's own through the scale subresource. The reconcile never does.
 pub const REPLICAS_AUTOSCALED: &str = "autoscaled";
 
 /// Field manager of everything that the reconcile applies.
 pub const FIELD_MANAGER: &str = "tidewright";
 /// Field manager of the status.
 pub const STATUS_MANAGER: &str = "tidewright-status";
+/// Field manager of the operator's own autoscaler (mode Direct), which writes `spec.replicas` through the scale subresource and nothing else.
+pub const SCALE_MANAGER: &str = "tidewright-scale";
 /// Holds `spec.replicas` for the moment between a fixed number and a HorizontalPodAutoscaler, so that dropping our claim does not reset it to 1.
 pub const HANDOVER_MANAGER: &str = "tidewright-handover";
 

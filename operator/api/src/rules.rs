@@ -58,6 +58,21 @@ pub const RULES: &[Rule] = &[
         "modelFormat is immutable: create a new InferenceService for another format",
     ),
     rule(
+        "spec.predictor.autoScaling",
+        "!has(self.slo) || self.mode != 'Hpa'",
+        "slo belongs to the modes Advise and Direct: a HorizontalPodAutoscaler scales by amounts per replica",
+    ),
+    rule(
+        "spec.predictor.autoScaling",
+        "!has(self.behavior) || self.mode != 'Direct'",
+        "behavior belongs to the HorizontalPodAutoscalers of the modes Hpa and Advise",
+    ),
+    rule(
+        "spec.predictor.autoScaling",
+        "self.mode != 'Direct' || !has(self.metrics) || self.metrics.all(m, m.type != 'Resource' && (!has(m.target) || m.target.type == 'AverageValue') && (!has(m.external) || m.external.target.type == 'AverageValue'))",
+        "mode Direct scales by RequestRate, QueueDepth and External with target.type AverageValue; it does not measure cpu and memory",
+    ),
+    rule(
         "spec.predictor.autoScaling.metrics[]",
         "self.type != 'Resource' || has(self.resource)",
         "a metric of type Resource needs `resource`",

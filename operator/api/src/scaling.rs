@@ -21,7 +21,13 @@ pub struct AutoScaling {
     #[schemars(length(max = 10))]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub metrics: Vec<Metric>,
-    /// Speed and windows of scaling up and down, passed whole to the HorizontalPodAutoscaler.
+    /// What is promised to callers. Modes Advise and Direct size for it, instead of for an amount per replica; mode Hpa cannot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slo: Option<Slo>,
+    /// Whether scaling pauses: the replicas stay as they are until it is false again.
+    #[serde(default)]
+    pub paused: bool,
+    /// Speed and windows of scaling up and down, passed whole to the HorizontalPodAutoscaler; mode Direct has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub behavior: Option<HorizontalPodAutoscalerBehavior>,
 }
@@ -32,6 +38,26 @@ pub enum Mode {
     /// One HorizontalPodAutoscaler per pool.
     #[default]
     Hpa,
+    /// The HorizontalPodAutoscalers scale, and the operator says in the status what it would do.
+    Advise,
+    /// The operator decides each second and scales by itself; there is no HorizontalPodAutoscaler.
+    Direct,
+}
+
+/// What is promised to callers.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Slo {
+    /// Time from arrival to answer, such as 200ms or 2s.
+    #[schemars(regex(pattern = r"^[1-9][0-9]{0,5}(ms|s)$"), length(min = 2, max = 8))]
+    pub latency: String,
+    /// Percent of the requests that are answered within it.
+    #[serde(default = "crate::defaults::percentile")]
+    #[schemars(range(min = 50, max = 99))]
+    pub percentile: i32,
+    /// Time that one request takes in a replica when nothing waits, such as 20ms.
+    #[schemars(regex(pattern = r"^[1-9][0-9]{0,5}(ms|s)$"), length(min = 2, max = 8))]
+    pub service_time: String,
 }
 
 /// One signal.

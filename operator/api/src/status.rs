@@ -66,6 +66,21 @@ pub struct PoolStatus {
     /// Why it has that many replicas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<DecisionStatus>,
+    /// Mode Advise: what the operator would do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advice: Option<AdviceStatus>,
+}
+
+/// What the operator would do, if it scaled.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AdviceStatus {
+    /// Replicas.
+    pub replicas: i32,
+    /// What determines them.
+    pub reason: String,
+    /// In one sentence, with what would change it.
+    pub message: String,
 }
 
 /// Why a pool has that many replicas.

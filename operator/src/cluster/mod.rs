@@ -15,6 +15,7 @@ pub mod record;
 mod replicas;
 pub mod request_header;
 pub mod review;
+pub mod scale;
 pub mod serving_certificate;
 pub mod watch;
 pub mod watches;

@@ -9,10 +9,12 @@ use kube::Client;
 use tokio::sync::watch;
 
 use super::settled::Settled;
+use crate::autoscaler::{Plans, Times};
 use crate::clock::SharedClock;
 use crate::cluster::caches::Caches;
 use crate::cluster::may_write::MayWrite;
 use crate::cluster::record::Recorder;
+use crate::domain::decided::Decisions;
 use crate::domain::published::{Published, ServiceKey};
 use crate::domain::settings::PodSettings;
 use crate::domain::signals::Signals;
@@ -25,7 +27,7 @@ pub struct Context {
     /// The API server.
     pub client: Client,
     /// What is watched.
-    pub caches: Caches,
+    pub caches: Arc<Caches>,
     /// Publishes events.
     pub recorder: Recorder,
     /// Time.
@@ -36,6 +38,12 @@ pub struct Context {
     pub subscriptions: Arc<Subscriptions>,
     /// What it measured.
     pub published: Arc<Published>,
+    /// What the operator's own autoscaler should decide about.
+    pub plans: Arc<Plans>,
+    /// What it reads, in times.
+    pub times: Times,
+    /// What it decided.
+    pub decisions: Arc<Decisions>,
     /// Whether autoscalers can read it.
     pub signals: watch::Receiver<Signals>,
     /// What validation must know.

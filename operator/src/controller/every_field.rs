@@ -1,17 +1,19 @@
 //! No field of the schema does nothing: every leaf, set to two values, gives two outcomes. What the server makes of its configuration is shown by the
 //! server's own tests.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::subscribe;
+use crate::autoscaler::{self, Times};
 use crate::desired::build;
 use crate::test_support::{inference_service, pod_settings, prometheus};
 use crate::validate::validate;
 
 /// Leaves that cannot have two accepted values, and why.
-const ONE_VALUE: [(&str, &str); 6] = [
+const ONE_VALUE: [(&str, &str); 5] = [
     ("predictor.model.modelFormat.name", "there is one format"),
-    ("predictor.autoScaling.mode", "there is one mode"),
     (
         "predictor.autoScaling.metrics[].external.metric.backend",
         "there is one backend",
@@ -44,6 +46,10 @@ fn surroundings(path: &str) -> Value {
     let share = json!({"type": "Utilization", "averageUtilization": 50});
     let table = [
         ("", json!({})),
+        (
+            "predictor.autoScaling.slo",
+            json!({"predictor": {"autoScaling": {"mode": "Direct", "slo": {"latency": "9s", "serviceTime": "20ms", "percentile": 90}}}}),
+        ),
         ("predictor.replicas", json!({"pools": [{"name": "a"}]})),
         ("predictor.autoScaling.metrics[].type", rate(average.clone())),
         ("predictor.autoScaling.metrics[].target", rate(average.clone())),
@@ -102,6 +108,8 @@ fn two_values(path: &str, schema: &Value) -> [Value; 2] {
     let digests = ["a", "b"].map(|digit| format!("sha256:{}", digit.repeat(64)));
     let of_own_form = [
         ("ttl", ["5m", "7m"]),
+        ("latency", ["200ms", "2s"]),
+        ("serviceTime", ["20ms", "1s"]),
         ("digest", digests.each_ref().map(String::as_str)),
         ("storageUri", ["pvc://a/b", "pvc://a/c"]),
         ("url", ["redis://a:1", "redis://b:1"]),
@@ -164,11 +172,16 @@ fn outcome(path: &str, value: &Value) -> Result<String, String> {
     // Accepts every address, so that it has somewhere to lead.
     let mut prometheus = prometheus();
     prometheus.address_refusal = Box::new(|_, _| None);
+    let times = Times {
+        rate_window: Duration::from_secs(30),
+        stale_after: Duration::from_secs(60),
+    };
     match validate(&object, &prometheus) {
         Ok(service) => Ok(format!(
-            "{:?} {:?}",
+            "{:?} {:?} {:?}",
             build(&service, &pod_settings(), true),
-            subscribe::of_valid(&service, None)
+            subscribe::of_valid(&service, None),
+            autoscaler::plan(&service, &times)
         )),
         Err(problems) => Err(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")),
     }

@@ -42,6 +42,7 @@ pub async fn run(
             if let Err(LoopError::ObjectNotFound(gone)) = done {
                 let key = ServiceKey::new(gone.namespace.clone().unwrap_or_default(), gone.name.clone());
                 ctx.subscriptions.remove(&key);
+                ctx.plans.set(&key, None);
                 ctx.failures.forget(&key);
                 ctx.settled.forget(&key);
             }

@@ -20,7 +20,7 @@ use crate::domain::published::{Reading, ServiceKey, Signal};
 use crate::domain::validated::Validated;
 use crate::error::{Error, Result};
 use crate::status::Failure;
-use crate::{desired, events, status, validate};
+use crate::{autoscaler, desired, events, status, validate};
 
 /// One reconcile, which can fail, take too long or panic without harm to any other.
 ///
@@ -79,12 +79,15 @@ async fn steps(object: &Arc<InferenceService>, key: &ServiceKey, ctx: &Context) 
     };
     ctx.subscriptions
         .set(key.clone(), subscribe::of_valid(&service, deployments.as_ref()));
+    ctx.plans.set(key, autoscaler::plan(&service, &ctx.times));
     if !ctx.may_write.now() {
         return Ok(());
     }
     let pods = ctx.caches.pods(key);
     let are_served = match ctx.signals.borrow().are_served() {
         Some(known) => known,
+        // A fixed number reads no signals.
+        None if service.is_fixed => true,
         // While it is not known who serves them, an autoscaler stays as it is, which has to be known.
         None => match ctx.caches.autoscalers.controlled_if_listed(key, &owner_uid) {
             Some(autoscalers) => autoscalers.iter().all(|a| desired::reads_signals(a)),
@@ -92,20 +95,31 @@ async fn steps(object: &Arc<InferenceService>, key: &ServiceKey, ctx: &Context) 
         },
     };
     let wanted = desired::build(&service, &ctx.pods, are_served);
-    let stopped = prune::prune_autoscalers(&ctx.client, &ctx.caches, key, &service.owner.uid, &wanted).await?;
+    let stopped = prune::prune_autoscalers(
+        &ctx.client,
+        &ctx.caches,
+        &ctx.may_write,
+        key,
+        &service.owner.uid,
+        &wanted,
+    )
+    .await?;
     ctx.metrics.wrote("delete", stopped);
     let applied = apply_all::apply_all(&ctx.client, &ctx.caches, &ctx.may_write, &service, &wanted).await?;
     ctx.metrics.wrote("apply", applied.writes);
     if !ctx.may_write.now() {
         return Err(Error::NotLeader);
     }
+    // While an older ReplicaSet is left, it makes its pods anew, with the ConfigMap of their time.
+    let is_rolled_out = applied.deployments.values().all(|d| status::is_settled(d));
     let deleted = prune::prune(
         &ctx.client,
         &ctx.caches,
+        &ctx.may_write,
         key,
         &service.owner.uid,
         &wanted,
-        pods.as_deref(),
+        pods.as_deref().filter(|_| is_rolled_out),
     )
     .await?;
     ctx.metrics.wrote("delete", deleted);
@@ -152,6 +166,7 @@ fn observe(
             .service(key, now)
             .map(|readings| readings.digests.clone())
             .unwrap_or_default(),
+        decided: ctx.decisions.get(key),
         signals: ctx.signals.borrow().clone(),
     }
 }
@@ -193,6 +208,8 @@ async fn report(object: &InferenceService, key: &ServiceKey, ctx: &Context, erro
 fn kind_of(error: &Error, lasting: SignedDuration) -> Failure {
     match error {
         Error::Panic(_) | Error::NotOurs { .. } => Failure::Permanent,
+        // What the API server does not take of this spec it never will.
+        _ if error.category() == "Invalid" => Failure::Permanent,
         _ if error.is_transient() && lasting < requeue::BRIEF_MAX => Failure::Brief,
         // Of what stays until somebody does something, too: it says nothing of what serves.
         _ => Failure::Lasting,
@@ -224,17 +241,18 @@ mod tests {
             name: "digits".to_owned(),
         };
         let refused = Error::Undecodable("x".to_owned());
-        let no_rights = Error::api("apply Service a/b")(kube::Error::Api(
-            kube::core::Status::failure("forbidden", "Forbidden")
-                .with_code(403)
-                .boxed(),
-        ));
+        let api = |code: u16| {
+            let status = kube::core::Status::failure("no", "No").with_code(code);
+            Error::api("apply Service a/b")(kube::Error::Api(status.boxed()))
+        };
+        let (no_rights, invalid) = (api(403), api(422));
         let first = SignedDuration::ZERO;
         assert_eq!(kind_of(&slow(), first), Failure::Brief);
         assert_eq!(kind_of(&slow(), SignedDuration::from_secs(29)), Failure::Brief);
         assert_eq!(kind_of(&slow(), requeue::BRIEF_MAX), Failure::Lasting);
         assert_eq!(kind_of(&no_rights, first), Failure::Brief, "roles may be being written");
         assert_eq!(kind_of(&refused, first), Failure::Lasting);
+        assert_eq!(kind_of(&invalid, first), Failure::Permanent);
         assert_eq!(kind_of(&taken, first), Failure::Permanent);
         assert_eq!(kind_of(&Error::Panic("x".to_owned()), first), Failure::Permanent);
     }

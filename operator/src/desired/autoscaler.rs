@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::autoscaling::v2::{
-    ContainerResourceMetricSource, CrossVersionObjectReference, HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec,
-    MetricIdentifier, MetricSpec, MetricTarget, ObjectMetricSource,
+    ContainerResourceMetricSource, CrossVersionObjectReference, HPAScalingRules, HorizontalPodAutoscaler,
+    HorizontalPodAutoscalerBehavior, HorizontalPodAutoscalerSpec, MetricIdentifier, MetricSpec, MetricTarget,
+    ObjectMetricSource,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use tidewright_api::{GROUP, VERSION, names};
@@ -33,10 +34,25 @@ pub(super) fn build(service: &Validated, pool: &Pool, are_signals_served: bool) 
             min_replicas: Some(pool.replicas_min),
             max_replicas: pool.replicas_max,
             metrics: Some(metrics.map(|m| metric(service, pool, m)).collect()),
-            behavior: service.behavior.clone(),
+            behavior: behavior(service),
         },
         status: None,
     }
+}
+
+/// As asked; in neither direction while scaling pauses.
+fn behavior(service: &Validated) -> Option<HorizontalPodAutoscalerBehavior> {
+    if !service.is_paused {
+        return service.behavior.clone();
+    }
+    let nothing = || HPAScalingRules {
+        select_policy: Some("Disabled".to_owned()),
+        ..HPAScalingRules::default()
+    };
+    Some(HorizontalPodAutoscalerBehavior {
+        scale_up: Some(nothing()),
+        scale_down: Some(nothing()),
+    })
 }
 
 /// Whether an autoscaler reads signals of ours.

@@ -9,6 +9,8 @@ mod redis;
 mod server_config;
 mod service;
 
+use tidewright_api::scaling::Mode;
+
 use crate::domain::objects::Objects;
 use crate::domain::settings::PodSettings;
 use crate::domain::validated::Validated;
@@ -30,7 +32,7 @@ pub fn build(service: &Validated, settings: &PodSettings, are_signals_served: bo
             .deployments
             .push(deployment::build(service, pool, &config, settings));
         objects.config_maps.push(config);
-        if !service.is_fixed {
+        if !service.is_fixed && service.mode != Mode::Direct {
             objects
                 .autoscalers
                 .push(autoscaler::build(service, pool, are_signals_served));

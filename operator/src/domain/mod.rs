@@ -1,11 +1,13 @@
 //! Nouns only, below everyone: the values that travel between the steps.
 
+pub mod decided;
 pub mod hex;
 pub mod leadership;
 pub mod objects;
 pub mod observed;
 pub mod problem;
 pub mod published;
+pub mod quantity;
 pub mod reading;
 pub mod settings;
 pub mod signals;

@@ -7,6 +7,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::Pod;
 
+use super::decided::Decided;
 use super::published::Reading;
 use super::signals::Signals;
 
@@ -27,6 +28,8 @@ pub struct Observed {
     pub queue: Option<Reading>,
     /// Digests of what its pods have loaded, as they say themselves; empty while unknown.
     pub digests: BTreeSet<String>,
+    /// What the operator itself decided; absent in mode Hpa, and before the first decision.
+    pub decided: Option<Arc<Decided>>,
     /// Whether autoscalers can read the readings.
     pub signals: Signals,
 }

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use tidewright_api::model::{EnvVar, Resources};
 use tidewright_api::pools::{Accelerator, ExecutionProvider};
-use tidewright_api::scaling::ResourceName;
+use tidewright_api::scaling::{Mode, ResourceName};
 
 use super::published::Signal;
 
@@ -33,6 +33,12 @@ pub struct Validated {
     pub metrics: Vec<ScalingMetric>,
     /// Whether these are the defaults, because the spec names none.
     pub are_metrics_implied: bool,
+    /// Who scales.
+    pub mode: Mode,
+    /// What is promised to callers; only where the operator itself decides.
+    pub objective: Option<Objective>,
+    /// Whether scaling pauses.
+    pub is_paused: bool,
     /// Passed whole to the HorizontalPodAutoscaler.
     pub behavior: Option<HorizontalPodAutoscalerBehavior>,
     /// What every server does.
@@ -43,6 +49,17 @@ pub struct Validated {
     pub labels: BTreeMap<String, String>,
     /// Annotations of pods, beside ours.
     pub annotations: BTreeMap<String, String>,
+}
+
+/// What is promised to callers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Objective {
+    /// Seconds from arrival to answer.
+    pub latency_seconds: f64,
+    /// Share of the requests that may take longer, 0 to 1.
+    pub late_share: f64,
+    /// Seconds of one request in a replica when nothing waits.
+    pub service_seconds: f64,
 }
 
 /// What is served.

@@ -37,10 +37,19 @@ impl Event {
             is_warning,
             reason,
             action,
-            dedupe_key: format!("{reason}/{note}"),
+            // Ages and counts move with every look: what differs in numbers alone is the same event.
+            dedupe_key: format!("{reason}/{}", note.replace(|c: char| c.is_ascii_digit(), "")),
             note,
             quiet_for: QUIET_FOR,
         }
+    }
+}
+
+impl Event {
+    /// Another number is another event.
+    fn is_told_each_time(&mut self) {
+        self.dedupe_key = format!("{}/{}", self.reason, self.note);
+        self.quiet_for = QUIET_FOR_SCALING;
     }
 }
 
@@ -55,6 +64,7 @@ pub fn between(before: Option<&InferenceServiceStatus>, after: &InferenceService
     for pool in &after.pools {
         if let Some(was) = before.pools.iter().find(|p| p.name == pool.name) {
             scaled(was, pool, &mut events);
+            advised(was, pool, &mut events);
         }
     }
     events
@@ -113,6 +123,24 @@ fn metrics(before: &InferenceServiceStatus, after: &InferenceServiceStatus, even
     }
 }
 
+fn advised(was: &PoolStatus, is: &PoolStatus, events: &mut Vec<Event>) {
+    let Some(advice) = &is.advice else { return };
+    if was
+        .advice
+        .as_ref()
+        .is_some_and(|before| before.replicas == advice.replicas)
+    {
+        return;
+    }
+    let note = format!(
+        "pool {}: would have {} replicas, has {}: {}: {}",
+        is.name, advice.replicas, is.desired, advice.reason, advice.message
+    );
+    let mut event = Event::new(false, "Advice", "Scale", &note);
+    event.is_told_each_time();
+    events.push(event);
+}
+
 fn scaled(was: &PoolStatus, is: &PoolStatus, events: &mut Vec<Event>) {
     if was.desired == is.desired {
         return;
@@ -132,7 +160,7 @@ fn scaled(was: &PoolStatus, is: &PoolStatus, events: &mut Vec<Event>) {
         "Scale",
         &format!("pool {}: {} → {} replicas{why}", is.name, was.desired, is.desired),
     );
-    event.quiet_for = QUIET_FOR_SCALING;
+    event.is_told_each_time();
     events.push(event);
 }
 

@@ -100,6 +100,11 @@ impl Settings {
         }
     }
 
+    /// The age that a published reading can have at most: that of the oldest sample which is believed, and for how long it is shown.
+    pub fn reading_age_max(&self) -> Duration {
+        self.max_sample_age.max(self.external_max_sample_age) + self.valid_for()
+    }
+
     /// A snapshot is good until two ticks could have replaced it.
     pub(super) fn valid_for(&self) -> Duration {
         self.tick * 2 + self.timeout * 2

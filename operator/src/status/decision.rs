@@ -5,12 +5,14 @@
 
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use kube_quantity::ParsedQuantity;
-use tidewright_api::status::{DecisionStatus, PoolStatus};
+use tidewright_api::scaling::Mode;
+use tidewright_api::status::{AdviceStatus, DecisionStatus, PoolStatus};
 
 use super::scaling::condition;
+use crate::domain::decided::DecidedPool;
 use crate::domain::observed::Observed;
 use crate::domain::published::Reading;
+use crate::domain::quantity::number;
 use crate::domain::validated::{Pool, ResourceTarget, ScalingMetric, Target, Validated};
 
 struct Proposal {
@@ -37,6 +39,32 @@ pub(super) fn decide(
     }
 }
 
+/// What the operator would do where it only advises; the sentence is made anew when the number or the reason changes.
+pub(super) fn advice(
+    pool: &Pool,
+    service: &Validated,
+    observed: &Observed,
+    before: Option<&PoolStatus>,
+) -> Option<AdviceStatus> {
+    if service.is_fixed || service.mode != Mode::Advise {
+        return None;
+    }
+    let before = before.and_then(|b| b.advice.as_ref());
+    let Some(decided) = decided(pool, observed) else {
+        return before.cloned();
+    };
+    let is_same = |b: &&AdviceStatus| b.replicas == decided.replicas && b.reason == decided.reason;
+    Some(before.filter(is_same).cloned().unwrap_or_else(|| AdviceStatus {
+        replicas: decided.replicas,
+        reason: decided.reason.to_owned(),
+        message: decided.message.clone(),
+    }))
+}
+
+fn decided<'a>(pool: &Pool, observed: &'a Observed) -> Option<&'a DecidedPool> {
+    observed.decided.as_ref()?.pools.get(&pool.name)
+}
+
 fn fresh(pool: &Pool, service: &Validated, observed: &Observed, desired: i32) -> DecisionStatus {
     let decision = |reason: &str, message: String| DecisionStatus {
         reason: reason.to_owned(),
@@ -44,6 +72,12 @@ fn fresh(pool: &Pool, service: &Validated, observed: &Observed, desired: i32) ->
     };
     if let Some(fixed) = pool.fixed {
         return decision("Fixed", format!("{fixed} of a fixed total"));
+    }
+    if service.mode == Mode::Direct {
+        return match decided(pool, observed) {
+            Some(decided) => decision(decided.reason, decided.message.clone()),
+            None => decision("Pending", "not decided yet".to_owned()),
+        };
     }
     let autoscaler = observed.autoscalers.get(&pool.name).map(AsRef::as_ref);
     let nothing = Vec::new();
@@ -165,10 +199,6 @@ fn resource_usage(autoscaler: &HorizontalPodAutoscaler, name: &str) -> Option<(O
     ))
 }
 
-fn number(quantity: &Quantity) -> Option<f64> {
-    ParsedQuantity::try_from(quantity).ok()?.to_bytes_f64()
-}
-
 fn rounded(value: f64) -> String {
     if value >= 10.0 {
         format!("{value:.0}")
@@ -181,6 +211,13 @@ fn rounded(value: f64) -> String {
 pub(super) fn limited_by(service: &Validated, observed: &Observed) -> Option<String> {
     if service.is_fixed {
         return Some("fixed".to_owned());
+    }
+    if service.mode == Mode::Direct {
+        let limits = service
+            .pools
+            .iter()
+            .find_map(|pool| decided(pool, observed)?.limited_by);
+        return limits.map(ToOwned::to_owned);
     }
     service.pools.iter().find_map(|pool| {
         let autoscaler = observed.autoscalers.get(&pool.name)?;
@@ -208,4 +245,72 @@ pub fn queue_text(queue: Option<&Reading>) -> String {
         unit *= 10;
     }
     (whole / unit * unit).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::decided::Decided;
+    use crate::test_support::validated;
+
+    fn observed(replicas: i32, reason: &'static str, message: &str) -> Observed {
+        let pool = DecidedPool {
+            replicas,
+            reason,
+            message: message.to_owned(),
+            limited_by: Some("maxReplicas"),
+        };
+        Observed {
+            decided: Some(Arc::new(Decided {
+                pools: BTreeMap::from([("cpu".to_owned(), pool)]),
+                problem: None,
+            })),
+            ..Observed::default()
+        }
+    }
+
+    #[test]
+    fn the_operators_own_decision_is_advice_or_the_decision_by_the_mode() {
+        let of = |mode: &str| validated(json!({"spec": {"predictor": {"autoScaling": {"mode": mode}}}}));
+        let seen = observed(4, "RateSizing", "72 req/s needs 4");
+        let direct = of("Direct");
+        let said = decide(&direct.pools[0], &direct, &seen, 4, None);
+        assert_eq!(
+            (said.reason.as_str(), said.message.as_str()),
+            ("RateSizing", "72 req/s needs 4")
+        );
+        assert_eq!(limited_by(&direct, &seen).as_deref(), Some("maxReplicas"));
+        assert_eq!(advice(&direct.pools[0], &direct, &seen, None), None);
+        let advise = of("Advise");
+        let said = advice(&advise.pools[0], &advise, &seen, None).unwrap();
+        assert_eq!((said.replicas, said.message.as_str()), (4, "72 req/s needs 4"));
+        assert_eq!(
+            limited_by(&advise, &seen),
+            None,
+            "that of the HorizontalPodAutoscaler counts"
+        );
+    }
+
+    #[test]
+    fn a_sentence_of_advice_is_made_anew_only_for_another_number_or_reason() {
+        let service = validated(json!({"spec": {"predictor": {"autoScaling": {"mode": "Advise"}}}}));
+        let given = |seen: &Observed, before: Option<&AdviceStatus>| {
+            let before = PoolStatus {
+                advice: before.cloned(),
+                ..PoolStatus::default()
+            };
+            advice(&service.pools[0], &service, seen, Some(&before)).unwrap()
+        };
+        let first = given(&observed(4, "RateSizing", "72 req/s needs 4"), None);
+        let same = given(&observed(4, "RateSizing", "73 req/s needs 4"), Some(&first));
+        assert_eq!(same, first);
+        let other = given(&observed(5, "RateSizing", "99 req/s needs 5"), Some(&first));
+        assert_eq!(other.message, "99 req/s needs 5");
+        assert_eq!(given(&Observed::default(), Some(&first)), first, "nothing new is known");
+    }
 }

@@ -19,7 +19,7 @@ use crate::domain::validated::{Pool, Validated};
 use conditions::{Draft, Truth};
 
 pub use decision::queue_text;
-pub use ready::is_rolled_out;
+pub use ready::{is_rolled_out, is_settled};
 
 /// The status of a service whose spec is honoured.
 pub fn summarise(
@@ -181,6 +181,7 @@ fn pool_status(pool: &Pool, service: &Validated, observed: &Observed, previous: 
         ready,
         starting: (exist - ready).max(0),
         decision: Some(decision::decide(pool, service, observed, desired, before)),
+        advice: decision::advice(pool, service, observed, before),
     }
 }
 

@@ -3,15 +3,19 @@
 //! | situation | ScalingReady |
 //! |---|---|
 //! | a fixed number | True, FixedReplicas: nothing scales, as asked |
+//! | scaling pauses | False, Paused |
 //! | another program serves the metrics API, and a signal needs it | False, MetricsApiTaken |
 //! | the operator serves no signals, or cannot register, and a signal needs them | False, MetricsUnavailable |
 //! | a signal is unavailable, and not just starting | False, MetricsUnavailable |
 //! | no HorizontalPodAutoscaler seen, or it has not acted yet, or a signal is starting | Unknown, Pending |
 //! | the HorizontalPodAutoscaler says that it cannot act | False, AutoscalerInactive |
 //! | otherwise | True, Scaling |
+//!
+//! In mode Direct the operator's own decision stands for the HorizontalPodAutoscaler, and the metrics API does not matter.
 
 use k8s_openapi::api::autoscaling::v2::{HorizontalPodAutoscaler, HorizontalPodAutoscalerCondition};
 use tidewright_api::conditions::{ConditionType, Reason};
+use tidewright_api::scaling::Mode;
 
 use super::conditions::{Draft, Truth};
 use crate::domain::observed::Observed;
@@ -31,14 +35,20 @@ pub(super) fn scaling(service: &Validated, observed: &Observed) -> Draft {
             format!("fixed at {total} replicas by spec.predictor.replicas; set it to 0 to scale automatically again"),
         );
     }
-    let needs_us = service.metrics.iter().any(|metric| match metric {
-        ScalingMetric::Resource { .. } => false,
-        // One of another Prometheus is served without one of the operator's own.
-        ScalingMetric::External { server_address, .. } => {
-            observed.signals != Signals::NoPrometheus || server_address.is_none()
-        }
-        ScalingMetric::RequestRate(_) | ScalingMetric::QueueDepth(_) => true,
-    });
+    if service.is_paused {
+        let message = "paused by spec.predictor.autoScaling.paused: the replicas stay as they are";
+        return draft(Truth::False, Reason::Paused, message.to_owned());
+    }
+    let is_direct = service.mode == Mode::Direct;
+    let needs_us = !is_direct
+        && service.metrics.iter().any(|metric| match metric {
+            ScalingMetric::Resource { .. } => false,
+            // One of another Prometheus is served without one of the operator's own.
+            ScalingMetric::External { server_address, .. } => {
+                observed.signals != Signals::NoPrometheus || server_address.is_none()
+            }
+            ScalingMetric::RequestRate(_) | ScalingMetric::QueueDepth(_) => true,
+        });
     let absent = match &observed.signals {
         Signals::Taken(why) => Some((Reason::MetricsApiTaken, why.as_str())),
         Signals::Failing(why) => Some((Reason::MetricsUnavailable, why.as_str())),
@@ -79,7 +89,17 @@ pub(super) fn scaling(service: &Validated, observed: &Observed) -> Draft {
             }
         }
     }
-    for pool in &service.pools {
+    if is_direct {
+        match &observed.decided {
+            None => return draft(Truth::Unknown, Reason::Pending, "not decided yet".to_owned()),
+            Some(decided) => {
+                if let Some(problem) = &decided.problem {
+                    return draft(Truth::False, Reason::AutoscalerInactive, problem.clone());
+                }
+            }
+        }
+    }
+    for pool in service.pools.iter().filter(|_| !is_direct) {
         if let Err(problem) = autoscaler_acts(pool, observed.autoscalers.get(&pool.name).map(AsRef::as_ref)) {
             return match problem {
                 Idle::NotYet(message) => draft(Truth::Unknown, Reason::Pending, message),
@@ -87,14 +107,19 @@ pub(super) fn scaling(service: &Validated, observed: &Observed) -> Draft {
             };
         }
     }
-    match starting {
-        Some(message) => draft(Truth::Unknown, Reason::Pending, message),
-        None => draft(
-            Truth::True,
-            Reason::Scaling,
-            "every signal is fresh and the HorizontalPodAutoscalers act on them".to_owned(),
-        ),
+    if let Some(message) = starting {
+        return draft(Truth::Unknown, Reason::Pending, message);
     }
+    let who = if is_direct {
+        "the operator acts"
+    } else {
+        "the HorizontalPodAutoscalers act"
+    };
+    draft(
+        Truth::True,
+        Reason::Scaling,
+        format!("every signal is fresh and {who} on them"),
+    )
 }
 
 enum Idle {
@@ -145,9 +170,12 @@ pub(super) fn condition<'a>(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::domain::decided::Decided;
     use crate::test_support::{OTHER_PROMETHEUS, validated};
 
     fn said(changes: Value, signals: Signals) -> Draft {
@@ -194,5 +222,34 @@ mod tests {
         for signals in [Signals::Pending, Signals::Served] {
             assert_eq!(said(json!({}), signals).reason, Reason::Pending);
         }
+    }
+
+    #[test]
+    fn in_mode_direct_the_operators_own_decision_stands_for_the_autoscaler() {
+        let at = |paused: bool, decided: Option<Decided>| {
+            let service = json!({"spec": {"predictor": {"autoScaling": {"mode": "Direct", "paused": paused}}}});
+            let observed = Observed {
+                // Another program has the metrics API: nobody needs it here.
+                signals: Signals::Taken("APIService x points to y".to_owned()),
+                decided: decided.map(Arc::new),
+                ..Observed::default()
+            };
+            let draft = scaling(&validated(service), &observed);
+            (draft.truth, draft.reason, draft.message)
+        };
+        let (truth, reason, _) = at(false, None);
+        assert_eq!((truth, reason), (Truth::Unknown, Reason::Pending));
+        let (truth, reason, message) = at(false, Some(Decided::default()));
+        assert_eq!((truth, reason), (Truth::True, Reason::Scaling));
+        assert!(message.contains("the operator acts"), "{message}");
+        let refused = Decided {
+            problem: Some("scale Deployment a/b from 1 to 2: forbidden".to_owned()),
+            ..Decided::default()
+        };
+        let (truth, reason, message) = at(false, Some(refused));
+        assert_eq!((truth, reason), (Truth::False, Reason::AutoscalerInactive));
+        assert!(message.contains("forbidden"), "{message}");
+        let (truth, reason, _) = at(true, Some(Decided::default()));
+        assert_eq!((truth, reason), (Truth::False, Reason::Paused));
     }
 }

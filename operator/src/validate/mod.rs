@@ -48,6 +48,8 @@ pub fn validate(object: &InferenceService, prometheus: &Prometheus) -> Result<Va
         prometheus,
         &mut problems,
     );
+    let auto_scaling = predictor.auto_scaling.as_ref();
+    let objective = scaling::objective(auto_scaling.and_then(|a| a.slo.as_ref()), &mut problems);
     let (memory_cache, redis_cache) = cache::validate(object.spec.cache.as_ref(), &pools, &mut problems);
     let batcher = predictor.batcher.as_ref();
     let server = Server {
@@ -72,8 +74,11 @@ pub fn validate(object: &InferenceService, prometheus: &Prometheus) -> Result<Va
             pools,
             is_fixed: !object.is_scaled_automatically(),
             metrics,
-            are_metrics_implied: predictor.auto_scaling.as_ref().is_none_or(|a| a.metrics.is_empty()),
-            behavior: predictor.auto_scaling.as_ref().and_then(|a| a.behavior.clone()),
+            are_metrics_implied: auto_scaling.is_none_or(|a| a.metrics.is_empty()),
+            mode: auto_scaling.map(|a| a.mode).unwrap_or_default(),
+            objective,
+            is_paused: auto_scaling.is_some_and(|a| a.paused),
+            behavior: auto_scaling.and_then(|a| a.behavior.clone()),
             server,
             service_account: predictor.service_account_name.clone(),
             labels: predictor.labels.clone(),

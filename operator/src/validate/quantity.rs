@@ -1,9 +1,9 @@
-//! Quantities as numbers.
+//! Quantities as numbers, or a problem.
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use kube_quantity::ParsedQuantity;
 
 use crate::domain::problem::Problem;
+pub(super) use crate::domain::quantity::number;
 
 /// The amount as a number; a problem and `None` if it is none, or not above zero.
 pub(super) fn positive(quantity: &Quantity, path: &str, problems: &mut Vec<Problem>) -> Option<f64> {
@@ -30,12 +30,4 @@ pub(super) fn positive(quantity: &Quantity, path: &str, problems: &mut Vec<Probl
 /// The amount as whole bytes.
 pub(super) fn bytes(quantity: &Quantity, path: &str, problems: &mut Vec<Problem>) -> Option<u64> {
     positive(quantity, path, problems).map(|value| value.ceil() as u64)
-}
-
-/// The amount as a number, if it is one.
-pub(super) fn number(quantity: &Quantity) -> Option<f64> {
-    ParsedQuantity::try_from(quantity)
-        .ok()?
-        .to_bytes_f64()
-        .filter(|v| v.is_finite())
 }

@@ -2,11 +2,11 @@
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use tidewright_api::defaults;
-use tidewright_api::scaling::{AutoScaling, Metric, MetricTarget, MetricType, TargetType};
+use tidewright_api::scaling::{AutoScaling, Metric, MetricTarget, MetricType, Mode, Slo, TargetType};
 
 use super::quantity;
 use crate::domain::problem::Problem;
-use crate::domain::validated::{ResourceTarget, ScalingMetric, Target};
+use crate::domain::validated::{Objective, ResourceTarget, ScalingMetric, Target};
 
 /// Judges a query, or an address: the reason why it is refused, if it is.
 pub type Refusal = Box<dyn Fn(&str, &str) -> Option<String> + Send + Sync>;
@@ -32,11 +32,15 @@ pub(super) fn validate(
     problems: &mut Vec<Problem>,
 ) -> Vec<ScalingMetric> {
     let given = spec.map(|s| s.metrics.as_slice()).unwrap_or_default();
-    let implied = if given.is_empty() {
+    let mut implied = if given.is_empty() {
         defaults::metrics()
     } else {
         Vec::new()
     };
+    if spec.is_some_and(|s| s.mode == Mode::Direct) {
+        // Of a service that names none, those that this mode measures.
+        implied.retain(|metric| metric.r#type != MetricType::Resource);
+    }
     let mut externals = 0;
     given
         .iter()
@@ -47,6 +51,49 @@ pub(super) fn validate(
             one(metric, &path, namespace, &mut externals, prometheus, problems)
         })
         .collect()
+}
+
+/// What is promised to callers.
+pub(super) fn objective(spec: Option<&Slo>, problems: &mut Vec<Problem>) -> Option<Objective> {
+    let slo = spec?;
+    let path = "spec.predictor.autoScaling.slo";
+    let latency_seconds = duration(&slo.latency, &format!("{path}.latency"), problems)?;
+    let service_seconds = duration(&slo.service_time, &format!("{path}.serviceTime"), problems)?;
+    if service_seconds >= latency_seconds {
+        problems.push(Problem::new(
+            format!("{path}.latency"),
+            format!(
+                "{:?} cannot be kept where one request alone takes {:?}",
+                slo.latency, slo.service_time
+            ),
+        ));
+        return None;
+    }
+    Some(Objective {
+        latency_seconds,
+        late_share: 1.0 - f64::from(slo.percentile.clamp(1, 99)) / 100.0,
+        service_seconds,
+    })
+}
+
+/// A time such as `200ms` or `2s`, in seconds.
+fn duration(text: &str, path: &str, problems: &mut Vec<Problem>) -> Option<f64> {
+    let (number, factor) = match text.strip_suffix("ms") {
+        Some(number) => (number, 0.001),
+        None => (text.strip_suffix('s').unwrap_or_default(), 1.0),
+    };
+    let seconds = number
+        .parse::<u32>()
+        .ok()
+        .map(|n| f64::from(n) * factor)
+        .filter(|s| *s > 0.0);
+    if seconds.is_none() {
+        problems.push(Problem::new(
+            path,
+            format!("{text:?} is not a time such as 200ms or 2s"),
+        ));
+    }
+    seconds
 }
 
 fn one(

@@ -57,6 +57,29 @@ fn every_problem_is_named_with_its_path() {
 }
 
 #[test]
+fn a_promise_is_one_that_can_be_kept() {
+    let slo = |latency: &str, service_time: &str| {
+        paths(
+            json!({"spec": {"predictor": {"autoScaling": {"mode": "Direct", "slo": {"latency": latency, "percentile": 95, "serviceTime": service_time}}}}}),
+        )
+    };
+    let nothing: [&str; 0] = [];
+    assert_eq!(slo("200ms", "20ms"), nothing);
+    assert_eq!(slo("1s", "999ms"), nothing);
+    for latency in ["20ms", "fast", "1s "] {
+        assert_eq!(slo(latency, "20ms"), ["spec.predictor.autoScaling.slo.latency"]);
+    }
+    assert_eq!(slo("1s", "0ms"), ["spec.predictor.autoScaling.slo.serviceTime"]);
+}
+
+#[test]
+fn mode_direct_without_signals_has_those_that_it_measures() {
+    let service = validated(json!({"spec": {"predictor": {"autoScaling": {"mode": "Direct"}}}}));
+    let words: Vec<_> = service.metrics.iter().map(ScalingMetric::word).collect();
+    assert_eq!(words, ["RequestRate", "QueueDepth"]);
+}
+
+#[test]
 fn annotations_of_kserve_are_done_or_refused_by_name() {
     let with = |name: &str, value: &str| {
         paths(json!({"metadata": {"annotations": {format!("serving.kserve.io/{name}"): value}}}))

@@ -1,0 +1,185 @@
+//! Who scales: the operator itself (Direct), the HorizontalPodAutoscaler with advice beside it (Advise), nobody (paused); and from one to the other.
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use futures::StreamExt as _;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{ListParams, WatchEvent, WatchParams};
+use kube::{Api, Client};
+use serde_json::json;
+use tidewright_api::labels;
+use tidewright_e2e::clock::Stopwatch;
+use tidewright_e2e::console::progress;
+use tidewright_e2e::fixtures::{Scenario, conditions};
+use tidewright_e2e::namespace::with_temp_namespace;
+use tidewright_e2e::wait::{Seen, await_condition};
+
+use super::metrics_api::{await_replicas, await_scaling, operator};
+use super::signals::{Exporter, Load, Prometheus};
+use super::{MODEL, PATIENCE, turn};
+
+const POOL: &str = "digits-cpu";
+/// More than the ten looks in which a wrong one would act.
+const STAYS: Duration = Duration::from_secs(10);
+
+fn in_mode(namespace: &str, mode: &str) -> Scenario {
+    let rate = json!({"type": "RequestRate", "target": {"type": "AverageValue", "averageValue": "10"}});
+    Scenario::new(namespace, "digits", MODEL).with("/autoScaling", json!({"mode": mode, "metrics": [rate]}))
+}
+
+/// Who owns `spec.replicas`.
+async fn writers(client: &Client, namespace: &str) -> Result<Vec<(String, String)>> {
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    let fields = deployments.get(POOL).await?.metadata.managed_fields.unwrap_or_default();
+    let owners = fields.into_iter().filter(|entry| {
+        let owned = entry.fields_v1.as_ref().map(|fields| &fields.0);
+        owned.is_some_and(|owned| owned["f:spec"].get("f:replicas").is_some())
+    });
+    Ok(owners
+        .map(|entry| (entry.manager.unwrap_or_default(), entry.subresource.unwrap_or_default()))
+        .collect())
+}
+
+async fn await_autoscaler(client: &Client, namespace: &str, is_there: bool) -> Result<()> {
+    let autoscalers: Api<HorizontalPodAutoscaler> = Api::namespaced(client.clone(), namespace);
+    await_condition(&format!("an autoscaler to be there: {is_there}"), PATIENCE, || async {
+        let found = autoscalers.get_opt(POOL).await?.is_some();
+        Ok(if found == is_there {
+            Seen::Done(())
+        } else {
+            Seen::not_yet(found)
+        })
+    })
+    .await
+}
+
+/// Every number that the pool was given in this time.
+async fn given(client: &Client, namespace: &str, time: Duration) -> Result<Vec<i32>> {
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    let now = deployments.get(POOL).await?;
+    let mut all = vec![now.spec.replicas.unwrap_or(1)];
+    let from = now.metadata.resource_version.unwrap_or_default();
+    let mut changes = deployments.watch(&WatchParams::default(), &from).await?.boxed();
+    let watching = async {
+        while let Some(Ok(change)) = changes.next().await {
+            if let WatchEvent::Modified(deployment) = change {
+                all.push(deployment.spec.replicas.unwrap_or(1));
+            }
+        }
+    };
+    let _ = tokio::time::timeout(time, watching).await;
+    all.dedup();
+    Ok(all)
+}
+
+#[tokio::test]
+async fn direct_mode_scales_by_itself_holds_without_prometheus_and_hands_over_both_ways() -> Result<()> {
+    let (_turn, cluster) = turn().await?;
+    let exporter = Exporter::start(cluster).await?;
+    let prometheus = Prometheus::start(cluster, exporter.address)?;
+    let operator = operator(cluster, &prometheus).await?;
+    operator.await_ready(PATIENCE).await?;
+    let outcome = with_temp_namespace(cluster, "direct", |namespace| async move {
+        let (client, name) = (&namespace.client, &namespace.name);
+        let direct = in_mode(name, "Direct");
+        direct.apply(client).await?;
+        direct.ready(client, PATIENCE).await?;
+        exporter.set("digits", Load { rate: 1.0, queue: 0.0 });
+        await_scaling(client, &direct, "Scaling").await?;
+        await_autoscaler(client, name, false).await?;
+
+        exporter.set("digits", Load { rate: 25.0, queue: 0.0 });
+        let watch = Stopwatch::start();
+        await_replicas(client, &direct, 3).await?;
+        progress(format_args!("direct: load step to replicas {:.1?}", watch.elapsed()));
+        // The API server notes no owner of what is written through a subresource while nobody owned it before; and nobody else has come to own it.
+        let scale = (labels::SCALE_MANAGER.to_owned(), "scale".to_owned());
+        let owners = writers(client, name).await?;
+        ensure!(owners.iter().all(|owner| *owner == scale), "{owners:?}");
+        let service = await_condition("the decision to say why", PATIENCE, || async {
+            let service = direct.api(client).get("digits").await?;
+            let pool = service.status.as_ref().and_then(|status| status.pools.first());
+            let decision = pool.and_then(|pool| pool.decision.clone()).context("no decision")?;
+            let is_said = decision.message.contains("request_rate") && decision.message.contains("needs 3");
+            Ok(if is_said && decision.reason == "PerReplica" {
+                Seen::Done(service)
+            } else {
+                Seen::NotYet(format!("{decision:?}; {}", conditions(&service)))
+            })
+        })
+        .await?;
+        ensure!(service.status.is_some_and(|status| status.desired_replicas == Some(3)));
+
+        // To the HorizontalPodAutoscaler and back: the number changes hands, and nothing else.
+        let hpa = in_mode(name, "Hpa");
+        let switching = async {
+            hpa.apply(client).await?;
+            await_autoscaler(client, name, true).await?;
+            await_scaling(client, &hpa, "Scaling").await?;
+            direct.apply(client).await?;
+            await_autoscaler(client, name, false).await?;
+            await_scaling(client, &direct, "Scaling").await
+        };
+        let (switched, given_meanwhile) = tokio::join!(switching, given(client, name, STAYS * 2));
+        switched?;
+        let given_meanwhile = given_meanwhile?;
+        ensure!(given_meanwhile == [3], "{given_meanwhile:?}");
+
+        prometheus.kill()?;
+        exporter.set("digits", Load::default());
+        let message = await_scaling(client, &direct, "MetricsUnavailable").await?;
+        ensure!(message.contains("nothing is scaled down"), "{message}");
+        let kept = given(client, name, STAYS).await?;
+        ensure!(kept == [3], "{kept:?}");
+        Ok(())
+    });
+    outcome.await
+}
+
+#[tokio::test]
+async fn advice_changes_nothing_and_paused_nobody_scales() -> Result<()> {
+    let (_turn, cluster) = turn().await?;
+    let exporter = Exporter::start(cluster).await?;
+    let prometheus = Prometheus::start(cluster, exporter.address)?;
+    let operator = operator(cluster, &prometheus).await?;
+    operator.await_ready(PATIENCE).await?;
+    with_temp_namespace(cluster, "advice", |namespace| async move {
+        let (client, name) = (&namespace.client, &namespace.name);
+        exporter.set("digits", Load { rate: 25.0, queue: 0.0 });
+        // Nobody scales while it pauses, although both would.
+        for mode in ["Direct", "Advise"] {
+            let paused = in_mode(name, mode).with("/autoScaling/paused", json!(true));
+            paused.apply(client).await?;
+            paused.ready(client, PATIENCE).await?;
+            await_scaling(client, &paused, "Paused").await?;
+            await_autoscaler(client, name, mode == "Advise").await?;
+            let kept = given(client, name, STAYS).await?;
+            ensure!(kept == [1], "{mode}: {kept:?}");
+        }
+        let advise = in_mode(name, "Advise");
+        advise.apply(client).await?;
+        await_replicas(client, &advise, 3).await?;
+        await_scaling(client, &advise, "Scaling").await?;
+        let owners = writers(client, name).await?;
+        ensure!(
+            owners.iter().all(|(manager, _)| manager != labels::SCALE_MANAGER),
+            "{owners:?}"
+        );
+        await_condition("advice in the status, and as an event", PATIENCE, || async {
+            let service = advise.api(client).get("digits").await?;
+            let pool = service.status.as_ref().and_then(|status| status.pools.first());
+            let advice = pool.and_then(|pool| pool.advice.clone());
+            let events: Api<Event> = Api::namespaced(client.clone(), name);
+            let told = events.list(&ListParams::default()).await?.items;
+            let is_told = told.iter().any(|event| event.reason.as_deref() == Some("Advice"));
+            Ok(match advice {
+                Some(advice) if advice.replicas == 3 && is_told => Seen::Done(()),
+                other => Seen::NotYet(format!("{other:?}, told: {is_told}")),
+            })
+        })
+        .await
+    })
+    .await
+}
