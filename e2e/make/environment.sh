@@ -29,6 +29,8 @@ packages=""
 for pair in $needed; do
     command -v "${pair%%:*}" >/dev/null || packages="$packages ${pair##*:}"
 done
+# Debian's gcc only recommends the headers and start files that linking needs.
+[ -e /usr/include/features.h ] || packages="$packages libc6-dev"
 python3 -m pip --version >/dev/null 2>&1 || packages="$packages python3-pip"
 if [ -n "$packages" ]; then
     if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then

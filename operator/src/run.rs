@@ -1,6 +1,7 @@
 //! The only place that knows everyone: builds them, starts them, ends them in order.
 
 mod facts;
+mod settings;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{Cli, Command, RunArgs};
-use crate::autoscaler::{Autoscaler, Plans, Times};
+use crate::autoscaler::{Autoscaler, Plans};
 use crate::clock::{SharedClock, SystemClock};
 use crate::cluster::caches::Caches;
 use crate::cluster::call::cluster_client;
@@ -28,11 +29,9 @@ use crate::controller::context::{Context, Failures};
 use crate::controller::settled::Settled;
 use crate::domain::decided::Decisions;
 use crate::domain::published::{Change, Published, ServiceKey};
-use crate::domain::settings::PodSettings;
 use crate::domain::signals::Signals;
 use crate::domain::subscriptions::Subscriptions;
 use crate::metrics::Metrics;
-use crate::validate::Prometheus;
 use crate::{admin, controller, metrics_api, sources, telemetry};
 use facts::Facts;
 
@@ -121,11 +120,7 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
     let caches = Arc::new(caches);
     let plans = Arc::new(Plans::default());
     let decisions = Arc::new(Decisions::default());
-    let readings = source_settings(&args);
-    let times = Times {
-        rate_window: readings.rate_window,
-        stale_after: readings.reading_age_max(),
-    };
+    let times = settings::times(&args);
     let (decided_sender, decided) = mpsc::channel(DECIDED_QUEUED_MAX);
     let may_write = MayWrite::new(term);
     let services = caches.inference_services.clone();
@@ -141,8 +136,8 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
         times,
         decisions: Arc::clone(&decisions),
         signals: signals.clone(),
-        prometheus: prometheus_rules(&args),
-        pods: pod_settings(&args),
+        prometheus: settings::prometheus_rules(&args),
+        pods: settings::pod_settings(&args),
         metrics: metrics.clone(),
         reconcile_timeout: args.reconcile_timeout_seconds,
         failures: Failures::default(),
@@ -168,7 +163,7 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
     tasks.spawn(named(
         "metrics source",
         sources::run(
-            source_settings(&args),
+            settings::source_settings(&args),
             Arc::clone(&subscriptions),
             Arc::clone(&published),
             query_counters,
@@ -195,7 +190,7 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
         tasks.spawn(named(
             "metrics API",
             metrics_api::run(
-                metrics_api_settings(&args),
+                settings::metrics_api_settings(&args),
                 client.clone(),
                 Arc::clone(&subscriptions),
                 Arc::clone(&published),
@@ -287,46 +282,6 @@ async fn stop_signal() -> &'static str {
     }
 }
 
-fn prometheus_rules(args: &RunArgs) -> Prometheus {
-    let own = args.prometheus_url.clone();
-    let allowed = args.allowed_prometheus_urls.clone();
-    Prometheus {
-        query_refusal: Box::new(sources::query_refusal),
-        address_refusal: Box::new(move |address, _| sources::server_address_refusal(address, own.as_deref(), &allowed)),
-    }
-}
-
-fn pod_settings(args: &RunArgs) -> PodSettings {
-    PodSettings {
-        server_image: args.server_image.clone(),
-        redis_image: args.redis_image.clone(),
-        image_pull_policy: args.image_pull_policy.clone(),
-        drain_grace_seconds: args.drain_grace_seconds,
-        monitoring_namespace: args.monitoring_namespace.clone(),
-    }
-}
-
-fn source_settings(args: &RunArgs) -> sources::Settings {
-    let mut settings =
-        sources::Settings::new(args.prometheus_url.clone()).with_scrape_interval(args.scrape_interval_seconds);
-    settings.ca_file.clone_from(&args.prometheus_ca_file);
-    settings.bearer_token_file.clone_from(&args.prometheus_token_file);
-    settings.allowed_servers.clone_from(&args.allowed_prometheus_urls);
-    settings.tick = args.query_interval_seconds;
-    settings.timeout = settings.timeout.min(args.query_interval_seconds.mul_f64(0.8));
-    settings.hold = args.hold_seconds;
-    settings
-}
-
-fn metrics_api_settings(args: &RunArgs) -> metrics_api::Settings {
-    let mut settings = metrics_api::Settings::new(&args.namespace);
-    settings.listen = args.metrics_api_address;
-    settings.service.clone_from(&args.service_name);
-    settings.service_port = args.service_port;
-    settings.owner_cluster_role.clone_from(&args.owner_cluster_role);
-    settings
-}
-
 /// Services to look at again for reasons that no watch sees: we lead now, a signal came or went, the metrics API changed hands.
 fn everything(
     services: kube::runtime::reflector::Store<tidewright_api::InferenceService>,
@@ -361,41 +316,4 @@ fn tokio_stream_of<T: Clone + Send + Sync + 'static>(
         Some((value, receiver))
     })
     .boxed()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use clap::Parser;
-
-    use super::*;
-
-    #[test]
-    fn what_the_command_line_says_of_prometheus_reaches_the_source() {
-        let line = [
-            "tidewright-operator",
-            "run",
-            "--server-image=a",
-            "--redis-image=b",
-            "--prometheus-url=https://p:9090",
-            "--prometheus-ca-file=/ca.crt",
-            "--prometheus-token-file=/token",
-            "--allowed-prometheus-url=http://other:9090",
-            "--query-interval-seconds=2",
-            "--scrape-interval-seconds=10",
-            "--hold-seconds=7",
-        ];
-        let Command::Run(args) = Cli::try_parse_from(line).unwrap().command else {
-            panic!("not run")
-        };
-        let settings = source_settings(&args);
-        assert_eq!(settings.url.as_deref(), Some("https://p:9090"));
-        assert_eq!(settings.ca_file.as_deref(), Some(Path::new("/ca.crt")));
-        assert_eq!(settings.bearer_token_file.as_deref(), Some(Path::new("/token")));
-        assert_eq!(settings.allowed_servers, ["http://other:9090"]);
-        let seconds = [settings.tick, settings.rate_window, settings.hold].map(|time| time.as_secs());
-        assert_eq!(seconds, [2, 60, 7]);
-        assert!(settings.timeout < settings.tick, "{:?}", settings.timeout);
-    }
 }

@@ -29,6 +29,8 @@ use drive::Driven;
 use ground::Ground;
 use report::{Claim, Outcome, Page, Phase};
 
+/// What a run leaves in its folder: for programs, and for people.
+const FILES: [&str; 2] = ["result.json", "report.html"];
 /// Namespace of the demo's service.
 pub const NAMESPACE: &str = "demo";
 /// Name of the service in examples/demo.yaml.
@@ -96,7 +98,7 @@ async fn demo() -> Result<bool> {
         total: Stopwatch::start(),
     };
     // What an earlier run has shown is not what this one shows.
-    for file in report::FILES {
+    for file in FILES {
         let _ = std::fs::remove_file(target_dir().join(file));
     }
     let named = Ground::is_named();

@@ -61,13 +61,10 @@ pub struct Page<'a> {
     pub texts: &'a [(String, String)],
 }
 
-/// What a run leaves: for programs, and for people.
-pub const FILES: [&str; 2] = ["result.json", "report.html"];
-
 /// Writes both files into `dir`.
 pub fn write(dir: &Path, page: &Page<'_>) -> Result<(PathBuf, PathBuf)> {
     fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
-    let [json, html] = FILES.map(|file| dir.join(file));
+    let [json, html] = super::FILES.map(|file| dir.join(file));
     let mut text = serde_json::to_string_pretty(page.outcome)?;
     text.push('\n');
     fs::write(&json, text).with_context(|| format!("writing {}", json.display()))?;

@@ -99,6 +99,10 @@ fn bound(schema: &mut JSONSchemaProps) {
             schema.description = Some("Amount, as Kubernetes writes it: 500m, 1, 64Mi.".to_owned());
         }
     }
+    if schema.default.is_some() {
+        // The API server keeps a null where it may stand, and does not fill in the default: the operator could not read such an object, nor list any.
+        schema.nullable = None;
+    }
     for (name, child) in schema.properties.iter_mut().flatten() {
         if name == "message" {
             child.max_length.get_or_insert(CONDITION_MESSAGE_CHARS_MAX);
