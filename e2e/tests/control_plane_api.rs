@@ -87,7 +87,8 @@ async fn defaults_are_filled_in_and_amounts_may_be_whole_numbers() -> Result<()>
         {"type": "RequestRate", "target": {"type": "AverageValue", "averageValue": 1000}},
         {"type": "External", "external": {"metric": {"query": "sum(up)"}, "target": {"type": "Value", "value": 5}}},
     ]});
-    object["spec"]["cache"] = json!({"memory": {"maxBytes": 1_048_576}, "redis": {"mode": "Sidecar", "maxMemory": null}});
+    object["spec"]["cache"] =
+        json!({"memory": {"maxBytes": 1_048_576}, "redis": {"mode": "Sidecar", "maxMemory": null}});
     object["spec"]["pools"] = json!([{"name": "gpu", "accelerator": {"resource": "nvidia.com/gpu"}}]);
     let created = try_create(&client, &object).await.map_err(anyhow::Error::msg)?;
     let predictor = &created["spec"]["predictor"];
