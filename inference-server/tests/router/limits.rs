@@ -60,13 +60,13 @@ async fn beyond_the_concurrency_429() {
     let mut config = config(&["slow"]);
     config.limits.max_concurrency = 2;
     let server = server(&config);
-    let held = [(); 2].map(|()| server.app.pipeline.enter().unwrap());
+    let calls = in_the_background(&server, 2).await;
     let refused = slow(&server).await;
     assert_eq!(
         (refused.status, refused.error().as_str()),
         (429, "2 requests are under way, the limit")
     );
-    drop(held);
+    assert_eq!(calls.join_all().await, [200; 2]);
     assert_eq!(slow(&server).await.status, 200, "places come back");
 }
 
