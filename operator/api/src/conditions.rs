@@ -9,7 +9,7 @@ pub enum ConditionType {
     PredictorReady,
     /// The model is loaded by the replicas of this generation.
     ModelLoaded,
-    /// The signals that scale are available and a HorizontalPodAutoscaler acts on them.
+    /// The signals that scale are available and a HorizontalPodAutoscaler, or in mode Direct the operator, acts on them.
     ScalingReady,
     /// Every field of the spec is acted on.
     SpecHonoured,
@@ -81,7 +81,7 @@ reasons! {
     Loading,
     /// The model is loaded.
     Loaded,
-    /// Signals arrive, and a HorizontalPodAutoscaler acts on them.
+    /// Signals arrive, and a HorizontalPodAutoscaler, or in mode Direct the operator, acts on them.
     Scaling,
     /// A fixed number of replicas: nothing scales.
     FixedReplicas,
@@ -91,7 +91,7 @@ reasons! {
     MetricsUnavailable,
     /// Another program serves the metrics API: request rate, queue depth and External queries cannot be read.
     MetricsApiTaken,
-    /// The HorizontalPodAutoscaler cannot act: its own message says why.
+    /// The HorizontalPodAutoscaler cannot act, or in mode Direct the number could not be written: the message says why.
     AutoscalerInactive,
     /// A call to the API server failed.
     ApiError,
