@@ -36,6 +36,12 @@ pub struct PoolLabels {
     pool: String,
 }
 
+/// One label: a kind of Kubernetes object.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Kind {
+    kind: &'static str,
+}
+
 /// One label: an HTTP status code.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Code {
@@ -53,6 +59,7 @@ pub struct Metrics {
     api_requests: Family<Code, Counter>,
     leader: Gauge,
     services: Gauge,
+    watches: Family<Kind, Gauge>,
     desired_replicas: Family<PoolLabels, Gauge>,
     last_turn_seconds: Arc<AtomicI64>,
 }
@@ -90,6 +97,12 @@ impl Default for Metrics {
         registry.register("leader", "1 while this process may write", leader.clone());
         let services = Gauge::default();
         registry.register("inference_services", "InferenceServices in the cache", services.clone());
+        let watches = Family::<Kind, Gauge>::default();
+        registry.register(
+            "watch_following",
+            "1 while what is watched of this kind is up to date, 0 while its watch fails or is not listed",
+            watches.clone(),
+        );
         let desired_replicas = Family::<PoolLabels, Gauge>::default();
         registry.register(
             "desired_replicas",
@@ -105,6 +118,7 @@ impl Default for Metrics {
             api_requests,
             leader,
             services,
+            watches,
             desired_replicas,
             last_turn_seconds: Arc::default(),
         }
@@ -125,6 +139,8 @@ impl Metrics {
 
     /// Notes what is decided at the moment; what is not named is not decided about any more.
     pub fn decided(&self, pools: &[(ServiceKey, String, i32)]) {
+        // Nobody reads while some are missing.
+        let _encoding = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         self.desired_replicas.clear();
         for (service, pool, replicas) in pools {
             let labels = PoolLabels {
@@ -133,6 +149,13 @@ impl Metrics {
                 pool: pool.clone(),
             };
             self.desired_replicas.get_or_create(&labels).set(i64::from(*replicas));
+        }
+    }
+
+    /// Notes which kinds are followed.
+    pub fn watched(&self, kinds: impl IntoIterator<Item = (&'static str, bool)>) {
+        for (kind, is_followed) in kinds {
+            self.watches.get_or_create(&Kind { kind }).set(i64::from(is_followed));
         }
     }
 
@@ -200,6 +223,7 @@ mod tests {
         let metrics = Metrics::default();
         metrics.set(true, 3, &[("Ok", 7)], &[(200, 9)]);
         metrics.set(true, 3, &[("Ok", 8)], &[(200, 9)]);
+        metrics.watched([("Deployment", false)]);
         let text = metrics.encode().unwrap();
         for line in [
             "# TYPE tidewright_operator_metrics_source_queries counter",
@@ -207,6 +231,7 @@ mod tests {
             "# TYPE tidewright_operator_metrics_api_requests counter",
             "tidewright_operator_metrics_api_requests_total{code=\"200\"} 9",
             "tidewright_operator_inference_services 3",
+            "tidewright_operator_watch_following{kind=\"Deployment\"} 0",
         ] {
             assert!(text.lines().any(|l| l == line), "no {line:?} in\n{text}");
         }

@@ -27,6 +27,7 @@ use crate::cluster::watch::WATCH_SECONDS;
 use crate::cluster::watches::Watches;
 use crate::controller::context::{Context, Failures};
 use crate::controller::settled::Settled;
+use crate::controller::written::Written;
 use crate::domain::decided::Decisions;
 use crate::domain::published::{Change, Published, ServiceKey};
 use crate::domain::signals::Signals;
@@ -106,6 +107,7 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
     let published = Arc::new(Published::default());
     let query_counters = Arc::new(sources::Counters::default());
     let api_counters = Arc::new(metrics_api::Counters::default());
+    let progress = Arc::new(metrics_api::Progress::default());
     let (leader_sender, leader) = watch::channel(!args.leader_elect);
     let (term_sender, term) = watch::channel(if args.leader_elect { Term::Over } else { Term::Unlimited });
     let at_start = if args.metrics_api {
@@ -142,6 +144,7 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
         reconcile_timeout: args.reconcile_timeout_seconds,
         failures: Failures::default(),
         settled: Settled::default(),
+        written: Written::default(),
     });
 
     let facts = Arc::new(Facts {
@@ -152,6 +155,8 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
         queries: Arc::clone(&query_counters),
         api_requests: Arc::clone(&api_counters),
         registration: args.metrics_api.then(|| registration.clone()),
+        progress: Arc::clone(&progress),
+        published: args.prometheus_url.is_some().then(|| Arc::clone(&published)),
         started_at: clock.now(),
         clock: Arc::clone(&clock),
     });
@@ -191,15 +196,26 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
             "metrics API",
             metrics_api::run(
                 settings::metrics_api_settings(&args),
-                client.clone(),
-                Arc::clone(&subscriptions),
-                Arc::clone(&published),
-                leader.clone(),
-                registration_sender,
-                Arc::clone(&api_counters),
-                Arc::clone(&clock),
+                metrics_api::Parts {
+                    client: client.clone(),
+                    subscriptions: Arc::clone(&subscriptions),
+                    published: Arc::clone(&published),
+                    leader: leader.clone(),
+                    registration: registration_sender,
+                    counters: Arc::clone(&api_counters),
+                    progress,
+                    clock: Arc::clone(&clock),
+                },
                 stop_serving.clone(),
             ),
+        ));
+    } else {
+        let settings = settings::metrics_api_settings(&args);
+        tokio::spawn(metrics_api::retire::retire(
+            settings,
+            client.clone(),
+            leader.clone(),
+            stop.clone(),
         ));
     }
     let stop_lease = CancellationToken::new();

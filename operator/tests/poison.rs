@@ -21,6 +21,7 @@ use tidewright_operator::cluster::watches::Watches;
 use tidewright_operator::controller;
 use tidewright_operator::controller::context::{Context, Failures};
 use tidewright_operator::controller::settled::Settled;
+use tidewright_operator::controller::written::Written;
 use tidewright_operator::domain::decided::Decisions;
 use tidewright_operator::domain::published::{Published, ServiceKey};
 use tidewright_operator::domain::settings::PodSettings;
@@ -171,6 +172,7 @@ impl Running {
             reconcile_timeout,
             failures: Failures::default(),
             settled: Settled::default(),
+            written: Written::default(),
         });
         let (ask, asked) = mpsc::channel(8);
         let asked = futures::stream::unfold(

@@ -3,7 +3,7 @@
 use k8s_openapi::ByteString;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::{APIService, APIServiceSpec, ServiceReference};
-use kube::api::{ListParams, ObjectMeta, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, Preconditions};
 use kube::{Api, Client};
 
 use crate::cluster::call::call;
@@ -116,6 +116,33 @@ pub async fn register(client: &Client, wanted: &Wanted, ca_bundle: &str) -> Resu
         registration,
         bundle_published,
     })
+}
+
+/// Removes what is ours, and says what that was.
+///
+/// # Errors
+/// A call failed.
+pub async fn deregister(client: &Client, wanted: &Wanted) -> Result<Vec<String>> {
+    let api: Api<APIService> = Api::all(client.clone());
+    let mut removed = Vec::new();
+    for version in &wanted.versions {
+        let name = format!("{version}.{}", wanted.group);
+        let found = call(|| format!("get APIService {name}"), api.get_opt(&name)).await?;
+        let Some(ours) = found.filter(|service| is_ours(service, wanted)) else {
+            continue;
+        };
+        // Just the one that was looked at: another may have taken the name.
+        let params = DeleteParams::default().preconditions(Preconditions {
+            uid: ours.metadata.uid,
+            resource_version: ours.metadata.resource_version,
+        });
+        match call(|| format!("delete APIService {name}"), api.delete(&name, &params)).await {
+            Ok(_) => removed.push(name),
+            Err(error) if error.category() == "NotFound" => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(removed)
 }
 
 fn is_ours(service: &APIService, wanted: &Wanted) -> bool {

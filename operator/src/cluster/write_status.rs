@@ -8,13 +8,17 @@ use tidewright_api::{GROUP, InferenceService, InferenceServiceStatus, VERSION, l
 use super::call::call;
 use crate::error::Result;
 
-/// Writes `status` unless the cached object has it. Conditions and `observedGeneration` travel in the one write.
+/// Writes `status` unless `object` has it, and says which version that made. Conditions and `observedGeneration` travel in the one write.
 ///
 /// # Errors
 /// What the API server says.
-pub async fn write_status(client: &Client, object: &InferenceService, status: &InferenceServiceStatus) -> Result<bool> {
+pub async fn write_status(
+    client: &Client,
+    object: &InferenceService,
+    status: &InferenceServiceStatus,
+) -> Result<Option<String>> {
     if object.status.as_ref() == Some(status) {
-        return Ok(false);
+        return Ok(None);
     }
     let namespace = object.namespace().unwrap_or_default();
     let name = object.name_any();
@@ -27,10 +31,10 @@ pub async fn write_status(client: &Client, object: &InferenceService, status: &I
         "status": status,
     });
     let params = PatchParams::apply(labels::STATUS_MANAGER).force();
-    call(
+    let written = call(
         || format!("write the status of {namespace}/{name}"),
         api.patch_status(&name, &params, &Patch::Apply(&patch)),
     )
     .await?;
-    Ok(true)
+    Ok(Some(written.resource_version().unwrap_or_default()))
 }

@@ -9,6 +9,7 @@ use kube::Client;
 use tokio::sync::watch;
 
 use super::settled::Settled;
+use super::written::Written;
 use crate::autoscaler::{Plans, Times};
 use crate::clock::SharedClock;
 use crate::cluster::caches::Caches;
@@ -58,6 +59,8 @@ pub struct Context {
     pub failures: Failures,
     /// What has been seen rolled out.
     pub settled: Settled,
+    /// What was written to statuses and may not be in the caches yet.
+    pub written: Written,
 }
 
 impl std::fmt::Debug for Context {

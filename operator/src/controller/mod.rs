@@ -5,6 +5,7 @@ pub mod reconcile;
 pub mod requeue;
 pub mod settled;
 mod subscribe;
+pub mod written;
 
 use std::sync::Arc;
 
@@ -45,6 +46,7 @@ pub async fn run(
                 ctx.plans.set(&key, None);
                 ctx.failures.forget(&key);
                 ctx.settled.forget(&key);
+                ctx.written.forget(&key);
             }
             ctx.metrics.loop_turned(ctx.clock.now());
             futures::future::ready(())

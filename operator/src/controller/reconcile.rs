@@ -29,6 +29,7 @@ use crate::{autoscaler, desired, events, status, validate};
 pub async fn reconcile(object: Arc<InferenceService>, ctx: Arc<Context>) -> Result<Action> {
     let key = ServiceKey::new(object.namespace().unwrap_or_default(), object.name_any());
     let begun = ctx.clock.now();
+    let object = ctx.written.over(&key, object, begun);
     let limit = ctx.reconcile_timeout;
     let guarded = AssertUnwindSafe(tokio::time::timeout(limit, steps(&object, &key, &ctx))).catch_unwind();
     let outcome = match guarded.await {
@@ -74,7 +75,10 @@ async fn steps(object: &Arc<InferenceService>, key: &ServiceKey, ctx: &Context) 
             let last = ctx.subscriptions.get(key);
             let kept = subscribe::of_refused(last.as_deref(), deployments.as_ref());
             ctx.subscriptions.set(key.clone(), kept);
-            return publish(object, status::refused(object, &problems, ctx.clock.now()), ctx).await;
+            let now = ctx.clock.now();
+            let queue = ctx.published.reading(key, None, &Signal::QueueDepth, now);
+            let status = status::refused(object, &problems, deployments.as_ref(), Some(&queue), now);
+            return publish(object, key, status, ctx).await;
         }
     };
     ctx.subscriptions
@@ -130,6 +134,7 @@ async fn steps(object: &Arc<InferenceService>, key: &ServiceKey, ctx: &Context) 
     };
     publish(
         object,
+        key,
         status::summarise(object, &service, &observed, ctx.clock.now()),
         ctx,
     )
@@ -172,11 +177,17 @@ fn observe(
 }
 
 /// Writes a status that differs, and tells of what changed.
-async fn publish(object: &InferenceService, status: InferenceServiceStatus, ctx: &Context) -> Result<()> {
+async fn publish(
+    object: &InferenceService,
+    key: &ServiceKey,
+    status: InferenceServiceStatus,
+    ctx: &Context,
+) -> Result<()> {
     if !ctx.may_write.now() {
         return Ok(());
     }
-    if write_status::write_status(&ctx.client, object, &status).await? {
+    if let Some(version) = write_status::write_status(&ctx.client, object, &status).await? {
+        ctx.written.note(key, object, version, &status, ctx.clock.now());
         ctx.metrics.wrote("status", 1);
         for event in events::between(object.status.as_ref(), &status) {
             if !ctx.may_write.now() {
@@ -199,7 +210,7 @@ async fn report(object: &InferenceService, key: &ServiceKey, ctx: &Context, erro
     let Some(status) = status::failed(object, failure, reason, &error.to_string(), ctx.clock.now()) else {
         return;
     };
-    if let Err(second) = publish(object, status, ctx).await {
+    if let Err(second) = publish(object, key, status, ctx).await {
         tracing::debug!(%second, "the failure could not be written to the status either");
     }
 }

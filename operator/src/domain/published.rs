@@ -197,6 +197,11 @@ impl Published {
         self.snapshot.load_full()
     }
 
+    /// Whether there has been a tick.
+    pub fn is_begun(&self) -> bool {
+        self.snapshot.load().taken_at != Timestamp::UNIX_EPOCH
+    }
+
     /// Replaces the snapshot and tells the listeners which services changed their state.
     pub fn publish(&self, next: Snapshot) {
         let next = Arc::new(next);

@@ -12,7 +12,7 @@ use rcgen::{
 };
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
-use x509_parser::prelude::{FromDer as _, X509Certificate};
+use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 use crate::error::{Error, Result};
 
@@ -152,6 +152,8 @@ pub fn next_step(
     if let Some(next_ca) = &current.next_ca {
         match current.next_published {
             None if published => next.next_published = Some(now),
+            // A clock that went back, or one that was ahead: waiting for that time could take years.
+            Some(since) if since > now => next.next_published = Some(now),
             Some(since) if now.duration_since(since) >= signed(lifetimes.propagation) => {
                 next.previous_ca = Some(current.ca.certificate.clone());
                 next.ca = next_ca.clone();
@@ -168,7 +170,9 @@ pub fn next_step(
     let possible_end = (now + signed(lifetimes.serving)).min(not_after(&next.ca.certificate)?);
     let due = serving_end.duration_since(now) < signed(lifetimes.serving / 3);
     // A CA near its end gives no longer life: waiting for the next one is all there is to do.
-    if due && possible_end.duration_since(serving_end) > SignedDuration::from_secs(1) {
+    let is_outlived = due && possible_end.duration_since(serving_end) > SignedDuration::from_secs(1);
+    // The Service has another name than it had: the API server asks for that one.
+    if is_outlived || !is_for(&next.serving.certificate, names)? {
         next.serving = serving(&next.ca, names, lifetimes, now)?;
     }
     Ok((next != *current).then_some(next))
@@ -239,12 +243,29 @@ fn unmade(problem: rcgen::Error) -> Error {
     Error::Tls(format!("a certificate could not be made: {problem}"))
 }
 
+/// Whether a PEM certificate has every one of the names.
+fn is_for(pem: &str, names: &[String]) -> Result<bool> {
+    let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|problem| unreadable(&problem))?;
+    let (_, parsed) = X509Certificate::from_der(&der).map_err(|problem| unreadable(&problem))?;
+    let stored = parsed
+        .subject_alternative_name()
+        .map_err(|problem| unreadable(&problem))?;
+    let has = |name: &String| {
+        let mut all = stored.iter().flat_map(|extension| &extension.value.general_names);
+        all.any(|stored| matches!(stored, GeneralName::DNSName(stored) if stored == name))
+    };
+    Ok(names.iter().all(has))
+}
+
+fn unreadable(problem: &dyn std::fmt::Display) -> Error {
+    Error::Tls(format!("a stored certificate cannot be read: {problem}"))
+}
+
 /// When a PEM certificate runs out.
 pub fn not_after(pem: &str) -> Result<Timestamp> {
-    let unreadable = |problem: String| Error::Tls(format!("a stored certificate cannot be read: {problem}"));
-    let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|problem| unreadable(problem.to_string()))?;
-    let (_, parsed) = X509Certificate::from_der(&der).map_err(|problem| unreadable(problem.to_string()))?;
-    Timestamp::from_second(parsed.validity().not_after.timestamp()).map_err(|problem| unreadable(problem.to_string()))
+    let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|problem| unreadable(&problem))?;
+    let (_, parsed) = X509Certificate::from_der(&der).map_err(|problem| unreadable(&problem))?;
+    Timestamp::from_second(parsed.validity().not_after.timestamp()).map_err(|problem| unreadable(&problem))
 }
 
 #[cfg(test)]

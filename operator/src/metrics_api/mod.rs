@@ -4,7 +4,9 @@ pub mod auth;
 pub mod certificates;
 pub mod counters;
 pub mod discovery;
+pub mod progress;
 pub mod refusal;
+pub mod retire;
 pub mod route;
 pub mod router;
 pub mod selector;
@@ -27,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use certificates::Lifetimes;
 pub use counters::Counters;
+pub use progress::Progress;
 
 use crate::clock::SharedClock;
 pub use crate::cluster::api_service::Registration;
@@ -79,7 +82,7 @@ impl Settings {
         }
     }
 
-    fn wanted(&self) -> Wanted {
+    pub(crate) fn wanted(&self) -> Wanted {
         Wanted {
             group: discovery::GROUP.to_owned(),
             versions: discovery::VERSIONS.map(ToOwned::to_owned).to_vec(),
@@ -115,6 +118,8 @@ pub struct Parts {
     pub registration: watch::Sender<Registration>,
     /// How requests went.
     pub counters: Arc<Counters>,
+    /// Told what there is of what it needs.
+    pub progress: Arc<Progress>,
     /// Time.
     pub clock: SharedClock,
 }
@@ -123,31 +128,11 @@ pub struct Parts {
 ///
 /// # Errors
 /// The address cannot be listened on.
-#[expect(clippy::too_many_arguments, reason = "each is one end of what run.rs connects")]
-pub async fn run(
-    settings: Settings,
-    client: Client,
-    subscriptions: Arc<Subscriptions>,
-    published: Arc<Published>,
-    leader: watch::Receiver<bool>,
-    registration: watch::Sender<Registration>,
-    counters: Arc<Counters>,
-    clock: SharedClock,
-    stop: CancellationToken,
-) -> Result<()> {
+pub async fn run(settings: Settings, parts: Parts, stop: CancellationToken) -> Result<()> {
     let listener = TcpListener::bind(settings.listen).await.map_err(|source| Error::Io {
         what: format!("listen on {} for the metrics API", settings.listen),
         source,
     })?;
-    let parts = Parts {
-        client,
-        subscriptions,
-        published,
-        leader,
-        registration,
-        counters,
-        clock,
-    };
     run_on(listener, settings, parts, stop).await
 }
 
@@ -176,6 +161,7 @@ pub async fn run_on(listener: TcpListener, settings: Settings, parts: Parts, sto
         ),
         client: parts.client.clone(),
         certificate,
+        progress: Arc::clone(&parts.progress),
         wanted: settings.wanted(),
         names: settings.certificate_names(),
         lifetimes: settings.lifetimes,
@@ -186,7 +172,7 @@ pub async fn run_on(listener: TcpListener, settings: Settings, parts: Parts, sto
     };
     tokio::join!(
         server::serve(listener, tls, router, stop.clone()),
-        follow_front_proxy(parts.client, front_proxy, settings.poll, stop.clone()),
+        follow_front_proxy(parts.client, front_proxy, parts.progress, settings.poll, stop.clone()),
         keeper.run(stop),
     );
     Ok(())

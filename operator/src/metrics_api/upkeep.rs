@@ -15,6 +15,7 @@ use crate::cluster::serving_certificate::{CertificateSecret, Stored};
 use crate::error::Result;
 use crate::metrics_api::auth::FrontProxy;
 use crate::metrics_api::certificates::{Lifetimes, Material, next_step};
+use crate::metrics_api::progress::Progress;
 use crate::metrics_api::tls::ServingCertificate;
 
 /// Pause after a failure or after a change that makes the next step possible.
@@ -24,12 +25,17 @@ const SOON: Duration = Duration::from_secs(2);
 pub async fn follow_front_proxy(
     client: Client,
     front_proxy: Arc<ArcSwapOption<FrontProxy>>,
+    progress: Arc<Progress>,
     poll: Duration,
     stop: CancellationToken,
 ) {
     loop {
         let pause = match refresh_front_proxy(&client, &front_proxy).await {
-            Ok(()) => poll,
+            // A cluster without a front proxy is known, too.
+            Ok(()) => {
+                progress.knows_front_proxy();
+                poll
+            }
             Err(error) => {
                 tracing::warn!(%error, "the front proxy's CA could not be read");
                 SOON.min(poll)
@@ -70,6 +76,8 @@ pub struct Keeper {
     pub secret: CertificateSecret,
     /// What is served.
     pub certificate: Arc<ServingCertificate>,
+    /// Told when there is something to serve.
+    pub progress: Arc<Progress>,
     /// What to register.
     pub wanted: Wanted,
     /// Names in the serving certificate.
@@ -179,6 +187,7 @@ impl Keeper {
             self.certificate
                 .install(&material.serving.certificate, &material.serving.key)?;
             *installed = Some(material.serving.certificate.clone());
+            self.progress.has_certificate();
             tracing::info!("a new serving certificate of the metrics API is in use");
         }
         Ok(())

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::clock::SharedClock;
 use crate::cluster::watches::{WatchState, Watches};
+use crate::domain::published::Published;
 use crate::metrics::Metrics;
 use crate::{admin, metrics_api, sources};
 
@@ -29,12 +30,18 @@ pub(super) struct Facts {
     pub(super) queries: Arc<sources::Counters>,
     pub(super) api_requests: Arc<metrics_api::Counters>,
     pub(super) registration: Option<watch::Receiver<metrics_api::Registration>>,
+    pub(super) progress: Arc<metrics_api::Progress>,
+    /// What is read from Prometheus, if there is one.
+    pub(super) published: Option<Arc<Published>>,
     pub(super) started_at: Timestamp,
     pub(super) clock: SharedClock,
 }
 
 impl admin::Facts for Facts {
     fn metrics(&self) -> Result<String, std::fmt::Error> {
+        let watches = self.watches.all().into_iter();
+        self.metrics
+            .watched(watches.map(|(kind, state)| (kind, state == WatchState::Following)));
         self.metrics.set(
             *self.leader.borrow(),
             self.services.state().len(),
@@ -55,11 +62,16 @@ impl admin::Facts for Facts {
                 _ => format!("the first list of {kind}"),
             })
             .collect();
-        if let Some(registration) = &self.registration
-            && matches!(&*registration.borrow(), metrics_api::Registration::Pending)
-            && *self.leader.borrow()
+        if let Some(registration) = &self.registration {
+            if matches!(&*registration.borrow(), metrics_api::Registration::Pending) && *self.leader.borrow() {
+                waiting.push("the registration of the metrics API".to_owned());
+            }
+            waiting.extend(self.progress.waiting_for().into_iter().map(ToOwned::to_owned));
+        }
+        if let Some(published) = &self.published
+            && !published.is_begun()
         {
-            waiting.push("the registration of the metrics API".to_owned());
+            waiting.push("the first look at Prometheus".to_owned());
         }
         waiting
     }
@@ -131,6 +143,8 @@ mod tests {
             queries: Arc::default(),
             api_requests: Arc::default(),
             registration: None,
+            progress: Arc::default(),
+            published: None,
             started_at: start,
             clock: clock.clone(),
         };

@@ -226,12 +226,33 @@ pub fn sane_age(
     }
     if age_seconds > max_age.as_secs_f64() {
         let message = format!(
-            "the newest sample of {metric} is {age_seconds:.0}s old, at most {}s are allowed",
+            "the newest sample of {metric} is more than {} old, at most {}s are allowed",
+            at_least(age_seconds),
             max_age.as_secs()
         );
         return Err(Unavailable::new(Reason::StaleSamples, message));
     }
     Ok(SignedDuration::try_from_secs_f64(age_seconds.max(0.0)).unwrap_or(SignedDuration::ZERO))
+}
+
+/// A time that is over, in steps that grow with it: what repeated every second would make a condition that is written at every look.
+fn at_least(seconds: f64) -> String {
+    const STEPS: [(f64, &str); 12] = [
+        (86_400.0, "a day"),
+        (21_600.0, "6h"),
+        (3_600.0, "1h"),
+        (1_800.0, "30min"),
+        (600.0, "10min"),
+        (300.0, "5min"),
+        (120.0, "2min"),
+        (60.0, "60s"),
+        (30.0, "30s"),
+        (15.0, "15s"),
+        (5.0, "5s"),
+        (1.0, "1s"),
+    ];
+    let step = STEPS.iter().find(|(least, _)| seconds >= *least);
+    step.map_or_else(|| "0s".to_owned(), |(_, text)| (*text).to_owned())
 }
 
 #[cfg(test)]

@@ -4,10 +4,14 @@
 //! theirs. Matching on text would miss subqueries, parameters of aggregations, comments and escapes. Constructs whose reach cannot be confined by a
 //! matcher (`info()` reads `target_info` of every namespace by itself) or that Prometheus has no syntax for are refused.
 
+mod basis;
+
 use promql_parser::label::{Labels, MatchOp, Matcher, Matchers};
 use promql_parser::parser::{
     AggregateExpr, AtModifier, BinaryExpr, Call, Expr, LabelModifier, VectorMatchCardinality, VectorSelector, parse,
 };
+
+pub use basis::Basis;
 
 /// Longest query in bytes. It also bounds how long a parse can take.
 pub const QUERY_BYTES_MAX: usize = 4096;
@@ -27,6 +31,8 @@ pub struct Confined {
     pub query: String,
     /// The selectors whose newest sample has to be fresh: those that ask for the present, without `offset` and `@`. In order, without repeats.
     pub selectors: Vec<String>,
+    /// Which of them the answer cannot do without.
+    pub basis: Basis,
 }
 
 /// Rewrites `query` so that it sees series of `namespace` only.
@@ -54,6 +60,7 @@ pub fn confine(query: &str, namespace: &str) -> Result<Confined, String> {
     Ok(Confined {
         query: text,
         selectors: confine.selectors,
+        basis: Basis::of(&tree),
     })
 }
 
@@ -193,7 +200,7 @@ impl Confine<'_> {
         matchers.sort_by_cached_key(ToString::to_string);
         selector.matchers = Matchers::new(matchers);
         if selector.at.is_none() && selector.offset.is_none() {
-            let text = VectorSelector::new(selector.name.clone(), selector.matchers.clone()).to_string();
+            let text = basis::selector_text(selector);
             if !self.selectors.contains(&text) {
                 self.selectors.push(text);
             }

@@ -1,5 +1,7 @@
 //! One service's own PromQL query: confined to its namespace, checked like everything else.
 
+use std::collections::BTreeSet;
+
 use crate::clock::SharedClock;
 use crate::domain::published::{Reading, Reason, Sample, Unavailable};
 use crate::domain::subscriptions::ExternalQuery;
@@ -35,11 +37,18 @@ pub async fn read(
         }
     };
     let (answer, ages) = tokio::join!(prometheus.query_one(&confined.query), ages);
-    judge(&query.name, &answer?, ages?.as_deref(), settings, clock)
+    judge(&query.name, &answer?, confined, ages?.as_deref(), settings, clock)
 }
 
-/// One number, backed by at least one fresh sample if the query asks for any. Pure but for the clock.
-fn judge(name: &str, answer: &[Line], ages: Option<&[Line]>, settings: &Settings, clock: &SharedClock) -> Reading {
+/// One number, backed by fresh samples of everything that it is made of. Pure but for the clock.
+fn judge(
+    name: &str,
+    answer: &[Line],
+    confined: &Confined,
+    ages: Option<&[Line]>,
+    settings: &Settings,
+    clock: &SharedClock,
+) -> Reading {
     let metric = format!("external metric {name}");
     let value = match answer {
         [line] => plausible(line.value, &metric)?,
@@ -57,13 +66,15 @@ fn judge(name: &str, answer: &[Line], ages: Option<&[Line]>, settings: &Settings
         return Ok(Sample { value, at: clock.now() });
     };
     let mut oldest = None;
+    let mut seen = BTreeSet::new();
     for line in ages {
-        if line.label(PART_LABEL).is_empty() {
+        let part = line.label(PART_LABEL).parse().ok();
+        let Some(selector) = part.and_then(|part: usize| confined.selectors.get(part)) else {
             return Err(Unavailable::new(
                 Reason::AnswerMalformed,
                 "the answer is not that of Prometheus: an age of nothing",
             ));
-        }
+        };
         let age = sane_age(
             line.value,
             settings.external_max_sample_age,
@@ -71,8 +82,13 @@ fn judge(name: &str, answer: &[Line], ages: Option<&[Line]>, settings: &Settings
             &metric,
         )?;
         oldest = oldest.max(Some(age));
+        seen.insert(selector.as_str());
     }
-    // `sum(x) or vector(0)` answers 0 when x is gone: a number made of nothing is not believed.
+    // `sum(x) or vector(0)` answers 0 when x is gone: a number with a missing part is not believed.
+    if let Some(missing) = confined.basis.missing(&|selector: &str| seen.contains(selector)) {
+        let message = format!("{metric} is made of {missing}, of which there is no sample");
+        return Err(Unavailable::new(Reason::NoSamples, message));
+    }
     let Some(oldest) = oldest else {
         let message = format!("none of the series that {metric} asks for exists");
         return Err(Unavailable::new(Reason::NoSamples, message));

@@ -8,11 +8,16 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::published::{PoolReadings, Reading, ServiceKey, ServiceReadings};
 
+/// A pool that has been small for longer is a small pool: what it gets then is new.
+const DIP_MAX: SignedDuration = SignedDuration::from_secs(300);
+
 /// How many pods were ready, since when they have been watched.
 #[derive(Debug)]
 struct Watched {
     since: Timestamp,
     seen: VecDeque<(Timestamp, u32)>,
+    /// While most of the pool is gone, or was within the grace: how many there were before that, and when it began, if that is longer ago.
+    fallen_from: Option<(u32, Timestamp)>,
 }
 
 /// Pods that had time to be scraped.
@@ -45,23 +50,34 @@ impl ReadyPods {
             .or_insert_with(|| Watched {
                 since: now,
                 seen: VecDeque::new(),
+                fallen_from: None,
             });
-        let seen = &mut watched.seen;
+        let Watched { seen, fallen_from, .. } = watched;
         // Equal neighbours say nothing new, and the list stays as short as the changes within the grace.
         if seen.back().is_none_or(|(_, last)| *last != ready) {
             seen.push_back((now, ready));
         }
         // An entry is over when its successor began: keep the one that was true at the beginning of the grace.
-        while seen.get(1).is_some_and(|(at, _)| now.duration_since(*at) >= grace) {
-            seen.pop_front();
+        while let Some((at, next)) = seen.get(1).copied()
+            && now.duration_since(at) >= grace
+            && let Some((_, over)) = seen.pop_front()
+        {
+            let (peak, since) = fallen_from.filter(|(peak, _)| *peak > over).unwrap_or((over, at));
+            let is_falling = next < over;
+            *fallen_from = (is_falling || is_most_gone(next, peak)).then_some((peak, since));
         }
+        *fallen_from = fallen_from.filter(|(_, since)| now.duration_since(*since) < DIP_MAX);
         let pods = seen.iter().map(|(_, pods)| *pods).min().unwrap_or(0);
         let before_the_least = seen.iter().map(|(_, pods)| *pods).take_while(|n| *n > pods);
-        let returned = before_the_least.max().unwrap_or(0).min(ready);
+        let returned = before_the_least
+            .max()
+            .unwrap_or(0)
+            .max(fallen_from.map_or(0, |(peak, _)| peak))
+            .min(ready);
         Settled {
             pods,
             // A pool that is rolled or scaled loses less at once.
-            returned: (pods.saturating_mul(2) < returned).then_some(returned),
+            returned: is_most_gone(pods, returned).then_some(returned),
             starting: pods == 0 || now.duration_since(watched.since) < grace,
         }
     }
@@ -70,6 +86,11 @@ impl ReadyPods {
     pub fn keep(&mut self, wanted: impl Fn(&ServiceKey, &str) -> bool) {
         self.0.retain(|(service, pool), _| wanted(service, pool));
     }
+}
+
+/// Whether so few are left of so many that the pool was neither rolled nor scaled by a step.
+fn is_most_gone(left: u32, before: u32) -> bool {
+    left.saturating_mul(2) < before
 }
 
 /// Puts the last good sample in place of a failure, as long as it is younger than `hold`. It keeps its own time. With `hold` zero nothing is held:
@@ -175,6 +196,30 @@ mod tests {
         assert_eq!(returned(&[1, 4]), None, "a pool that grows");
         assert_eq!(returned(&[2, 3, 2, 3, 2]), None, "a pool that is rolled");
         assert_eq!(returned(&[4, 2, 3]), None);
+    }
+
+    #[test]
+    fn pods_that_come_back_are_remembered_for_the_grace_from_their_return() {
+        let mut memory = ReadyPods::default();
+        let key = ServiceKey::new("a", "digits");
+        let mut settle = |second, ready| {
+            let settled = memory.settle(&key, "cpu", ready, at(second), Duration::from_secs(20));
+            (settled.pods, settled.returned)
+        };
+        settle(0, 10);
+        settle(100, 6);
+        settle(101, 2);
+        assert_eq!(settle(118, 2), (2, None), "nobody is back");
+        assert_eq!(settle(119, 10), (2, Some(10)));
+        // The dip began longer ago than the grace, and has not ended longer ago.
+        assert_eq!(settle(130, 10), (2, Some(10)));
+        assert_eq!(settle(138, 10), (2, Some(10)));
+        assert_eq!(settle(139, 10), (10, None));
+        settle(150, 1);
+        assert_eq!(settle(180, 1), (1, None), "scaled down for good");
+        assert_eq!(settle(181, 1), (1, None));
+        assert_eq!(settle(600, 1), (1, None));
+        assert_eq!(settle(601, 8), (1, None), "what is added now is new");
     }
 
     #[test]

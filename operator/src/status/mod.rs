@@ -1,11 +1,15 @@
 //! From facts to a status. Pure: `now` is an argument, and the previous status keeps its transition times.
 
 mod conditions;
+mod counts;
 mod decision;
 mod digest;
 mod pods;
 mod ready;
 mod scaling;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -15,6 +19,7 @@ use tidewright_api::{InferenceService, labels};
 
 use crate::domain::observed::Observed;
 use crate::domain::problem::Problem;
+use crate::domain::published::Reading;
 use crate::domain::validated::{Pool, Validated};
 use conditions::{Draft, Truth};
 
@@ -49,8 +54,9 @@ pub fn summarise(
         (Truth::True, _, Truth::True) => "UpToDate",
         _ => "InProgress",
     };
-    let total = |count: fn(&PoolStatus) -> i32| pools.iter().map(count).sum::<i32>();
-    InferenceServiceStatus {
+    let gpu_pools = service.pools.iter().filter(|pool| pool.is_gpu());
+    let gpu_pools: BTreeSet<&str> = gpu_pools.map(|pool| pool.name.as_str()).collect();
+    let status = InferenceServiceStatus {
         observed_generation: Some(service.generation),
         url: Some(url(service)),
         conditions: conditions::render(
@@ -59,24 +65,27 @@ pub fn summarise(
             service.generation,
             now,
         ),
-        replicas: Some(total(|p| p.ready + p.starting)),
-        ready_replicas: Some(total(|p| p.ready)),
-        desired_replicas: Some(total(|p| p.desired)),
         selector: Some(format!("{}={}", labels::SERVICE, service.name)),
-        gpu: Some(column(&pools, service, true)),
-        cpu: Some(column(&pools, service, false)),
         queue: Some(queue_text(observed.queue.as_ref())),
         limited_by: decision::limited_by(service, observed),
-        pools,
         model: Some(ModelStatus {
             digest: digest::of(service, observed, &previous),
             transition_status: transition.to_owned(),
         }),
-    }
+        ..InferenceServiceStatus::default()
+    };
+    counts::set(status, pools, |pool| gpu_pools.contains(pool))
 }
 
-/// The status of a service whose spec cannot be honoured: what was said of its pods stays, because they stay.
-pub fn refused(object: &InferenceService, problems: &[Problem], now: Timestamp) -> InferenceServiceStatus {
+/// The status of a service whose spec cannot be honoured: what ran before runs on, and is counted. Without the Deployments (`None`: not listed
+/// yet) what was counted last stays.
+pub fn refused(
+    object: &InferenceService,
+    problems: &[Problem],
+    deployments: Option<&BTreeMap<String, Arc<Deployment>>>,
+    queue: Option<&Reading>,
+    now: Timestamp,
+) -> InferenceServiceStatus {
     let generation = object.metadata.generation.unwrap_or_default();
     let mut status = object.status.clone().unwrap_or_default();
     let message = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
@@ -109,7 +118,11 @@ pub fn refused(object: &InferenceService, problems: &[Problem], now: Timestamp) 
         digest,
         transition_status: "InvalidSpec".to_owned(),
     });
-    status
+    status.queue = Some(queue_text(queue));
+    match deployments {
+        Some(deployments) => counts::recount(status, deployments),
+        None => status,
+    }
 }
 
 /// How sure a failure is to stay.
@@ -171,40 +184,13 @@ fn url(service: &Validated) -> String {
 
 fn pool_status(pool: &Pool, service: &Validated, observed: &Observed, previous: &InferenceServiceStatus) -> PoolStatus {
     let deployment = observed.deployments.get(&pool.name);
-    let desired = deployment.and_then(|d| d.spec.replicas).unwrap_or(pool.replicas_min);
-    let ready = deployment.map_or(0, |d| ready_replicas(d));
-    let exist = deployment.and_then(|d| d.status.as_ref()?.replicas).unwrap_or(0);
     let before = previous.pools.iter().find(|p| p.name == pool.name);
+    let counted = counts::of(&pool.name, deployment.map(AsRef::as_ref), pool.replicas_min);
     PoolStatus {
-        name: pool.name.clone(),
-        desired,
-        ready,
-        starting: (exist - ready).max(0),
-        decision: Some(decision::decide(pool, service, observed, desired, before)),
+        decision: Some(decision::decide(pool, service, observed, counted.desired, before)),
         advice: decision::advice(pool, service, observed, before),
+        ..counted
     }
-}
-
-fn ready_replicas(deployment: &Deployment) -> i32 {
-    deployment.status.as_ref().and_then(|s| s.ready_replicas).unwrap_or(0)
-}
-
-fn column(pools: &[PoolStatus], service: &Validated, gpu: bool) -> String {
-    let of_kind = || {
-        pools
-            .iter()
-            .zip(&service.pools)
-            .filter(|(_, pool)| pool.is_gpu() == gpu)
-            .map(|(status, _)| status)
-    };
-    if of_kind().next().is_none() {
-        return "-".to_owned();
-    }
-    format!(
-        "{}/{}",
-        of_kind().map(|p| p.ready).sum::<i32>(),
-        of_kind().map(|p| p.desired).sum::<i32>()
-    )
 }
 
 #[cfg(test)]

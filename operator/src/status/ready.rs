@@ -69,6 +69,7 @@ pub(super) fn model(service: &Validated, observed: &Observed) -> Draft {
     let failure = service
         .pools
         .iter()
+        .filter(|pool| is_short(pool, observed))
         .filter_map(|pool| Some((pool, worst_trouble(pool, observed)?)))
         .find(|(_, t)| t.is_model());
     if let Some((pool, trouble)) = failure {
@@ -142,8 +143,8 @@ fn verdict(pool: &Pool, observed: &Observed) -> Verdict {
     if pool.fixed == Some(0) {
         return verdict(Truth::True, Reason::Ready, "0 of a fixed number".to_owned());
     }
-    let needed = pool.fixed.unwrap_or(pool.replicas_min).min(counts.desired).max(1);
-    let is_rolling = counts.updated < counts.existing || counts.updated < needed;
+    let needed = counts.needed(pool);
+    let is_rolling = counts.is_rolling(needed);
     if (counts.available < needed || is_rolling)
         && let Some(trouble) = worst_trouble(pool, observed)
     {
@@ -178,6 +179,18 @@ fn verdict(pool: &Pool, observed: &Observed) -> Verdict {
         Reason::Ready,
         format!("{}/{} ready{fixed}", counts.ready, counts.desired),
     )
+}
+
+/// Whether the pool has less than it must have, or is being rolled out: only then a pod that cannot start matters.
+fn is_short(pool: &Pool, observed: &Observed) -> bool {
+    let caught_up = observed.deployments.get(&pool.name);
+    caught_up
+        .filter(|d| is_caught_up(d, pool, observed))
+        .is_some_and(|deployment| {
+            let counts = Counts::of(deployment);
+            let needed = counts.needed(pool);
+            counts.available < needed || counts.is_rolling(needed)
+        })
 }
 
 /// The trouble that matters most, of the pods of this pool's current template and of the Deployment itself.
@@ -234,6 +247,16 @@ impl Counts {
             ready: status.ready_replicas.unwrap_or(0),
             available: status.available_replicas.unwrap_or(0),
         }
+    }
+
+    /// Replicas that the pool must have to count as serving.
+    fn needed(&self, pool: &Pool) -> i32 {
+        pool.fixed.unwrap_or(pool.replicas_min).min(self.desired).max(1)
+    }
+
+    /// Whether old replicas are left, or new ones missing.
+    fn is_rolling(&self, needed: i32) -> bool {
+        self.updated < self.existing || self.updated < needed
     }
 
     /// Ready replicas that must be of the current template: those that the old ones cannot account for.

@@ -7,7 +7,7 @@
 //! | another program serves the metrics API, and a signal needs it | False, MetricsApiTaken |
 //! | the operator serves no signals, or cannot register, and a signal needs them | False, MetricsUnavailable |
 //! | a signal is unavailable, and not just starting | False, MetricsUnavailable |
-//! | no HorizontalPodAutoscaler seen, or it has not acted yet, or a signal is starting | Unknown, Pending |
+//! | no HorizontalPodAutoscaler seen, or its controller has not looked at it as it is, or a signal is starting | Unknown, Pending |
 //! | the HorizontalPodAutoscaler says that it cannot act | False, AutoscalerInactive |
 //! | otherwise | True, Scaling |
 //!
@@ -134,6 +134,12 @@ fn autoscaler_acts(pool: &Pool, autoscaler: Option<&HorizontalPodAutoscaler>) ->
             "pool {name}: its HorizontalPodAutoscaler has not been observed yet"
         )));
     };
+    let looked_at = autoscaler.status.as_ref().and_then(|s| s.observed_generation);
+    if looked_at.unwrap_or(0) < autoscaler.metadata.generation.unwrap_or(0) {
+        return Err(Idle::NotYet(format!(
+            "pool {name}: the HorizontalPodAutoscaler's controller has not seen its newest targets yet"
+        )));
+    }
     for kind in ["AbleToScale", "ScalingActive"] {
         match condition(autoscaler, kind) {
             None => {
@@ -170,6 +176,7 @@ pub(super) fn condition<'a>(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use serde_json::{Value, json};
@@ -222,6 +229,27 @@ mod tests {
         for signals in [Signals::Pending, Signals::Served] {
             assert_eq!(said(json!({}), signals).reason, Reason::Pending);
         }
+    }
+
+    #[test]
+    fn what_an_autoscaler_says_counts_once_its_controller_has_seen_it_as_it_is() {
+        let cpu = json!({"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 70}}});
+        let service = validated(json!({"spec": {"predictor": {"autoScaling": {"metrics": [cpu]}}}}));
+        let at = |generation: i64, seen: Option<i64>| {
+            let condition = |kind: &str| json!({"type": kind, "status": "True", "reason": "x", "message": ""});
+            let autoscaler = serde_json::from_value(json!({
+                "metadata": {"name": "digits-cpu", "generation": generation}, "spec": {"maxReplicas": 3, "scaleTargetRef": {"kind": "", "name": ""}},
+                "status": {"observedGeneration": seen, "desiredReplicas": 1, "conditions": [condition("AbleToScale"), condition("ScalingActive")]},
+            }));
+            let observed = Observed {
+                autoscalers: BTreeMap::from([("cpu".to_owned(), Arc::new(autoscaler.unwrap()))]),
+                ..Observed::default()
+            };
+            scaling(&service, &observed).truth
+        };
+        assert_eq!(at(2, Some(2)), Truth::True);
+        assert_eq!(at(2, Some(1)), Truth::Unknown, "new targets");
+        assert_eq!(at(1, None), Truth::Unknown);
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! Facts and the status made of them.
 
+mod failures;
+mod model;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -9,9 +12,8 @@ use serde_json::{Value, json};
 use tidewright_api::InferenceServiceStatus;
 use tidewright_api::conditions::Reason;
 
-use super::{Failure, failed, queue_text, refused, summarise};
+use super::{queue_text, summarise};
 use crate::domain::observed::Observed;
-use crate::domain::problem::Problem;
 use crate::domain::published::{Reason as Why, Sample, Unavailable};
 use crate::test_support::{deployment, inference_service, validated};
 
@@ -319,55 +321,6 @@ fn transition_times_move_with_the_status_only() {
     };
     assert_eq!(time(&later, "PredictorReady"), 20);
     assert_eq!(time(&later, "ScalingReady"), 10);
-}
-
-#[test]
-fn a_refused_spec_keeps_what_runs() {
-    let mut object = inference_service(json!({}));
-    let complete = json!({"observedGeneration": 4, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 2, "availableReplicas": 2});
-    object.status = Some(summarise(
-        &object,
-        &validated(json!({})),
-        &with_deployment(4, 2, complete),
-        at(10),
-    ));
-    let status = refused(&object, &[Problem::new("spec.x", "is wrong")], at(20));
-    assert_eq!(
-        condition(&status, "SpecHonoured"),
-        ("False".into(), "InvalidSpec".into(), "spec.x: is wrong".into())
-    );
-    assert_eq!(condition(&status, "Ready").0, "False");
-    assert_eq!(status.replicas, Some(2));
-}
-
-#[test]
-fn a_failure_before_any_observation_is_unknown_not_false() {
-    for failure in [Failure::Brief, Failure::Lasting, Failure::Permanent] {
-        let object = inference_service(json!({}));
-        let status = failed(&object, failure, Reason::ApiError, "apply Deployment: refused", at(1)).unwrap();
-        assert_eq!(condition(&status, "Ready").0, "Unknown");
-        assert_eq!(condition(&status, "Ready").1, "ApiError");
-    }
-}
-
-#[test]
-fn a_serving_service_stays_ready_through_a_hiccup_of_the_api_server() {
-    let complete = json!({"observedGeneration": 4, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 2, "availableReplicas": 2});
-    let mut object = inference_service(json!({}));
-    object.status = Some(summarise(
-        &object,
-        &validated(json!({})),
-        &with_deployment(4, 2, complete),
-        at(10),
-    ));
-    let ready = |failure, reason| {
-        let status = failed(&object, failure, reason, "apply Deployment: 503", at(20));
-        status.map(|status| condition(&status, "Ready").0)
-    };
-    assert_eq!(ready(Failure::Brief, Reason::ApiError), None);
-    assert_eq!(ready(Failure::Lasting, Reason::ApiError).as_deref(), Some("Unknown"));
-    assert_eq!(ready(Failure::Permanent, Reason::ApiError).as_deref(), Some("False"));
-    assert_eq!(ready(Failure::Permanent, Reason::NotOurs).as_deref(), Some("False"));
 }
 
 #[test]

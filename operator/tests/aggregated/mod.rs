@@ -285,6 +285,7 @@ impl Api {
         let counters = Arc::new(Counters::default());
         let stop = CancellationToken::new();
         let parts = Parts {
+            progress: Arc::default(),
             client: client(cluster),
             subscriptions,
             published: Arc::clone(&published),

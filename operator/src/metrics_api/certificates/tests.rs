@@ -119,3 +119,24 @@ fn what_is_stored_is_read_again_and_anything_broken_starts_anew() {
     let expired = step(Some(&material), true, 61).unwrap();
     assert_ne!(expired.ca, material.ca, "after its end a CA is replaced at once");
 }
+
+#[test]
+fn a_service_of_another_name_gets_a_certificate_for_it() {
+    let first = step(None, true, 0).unwrap();
+    let renamed = ["metrics.elsewhere.svc".to_owned()];
+    let next = next_step(Some(&first), true, &renamed, &LIVES, at(1)).unwrap().unwrap();
+    assert_eq!(next.ca, first.ca, "the bundle stays");
+    assert!(is_for(&next.serving.certificate, &renamed).unwrap());
+    assert!(!is_for(&next.serving.certificate, &names()).unwrap());
+    assert_eq!(next_step(Some(&next), true, &renamed, &LIVES, at(2)).unwrap(), None);
+}
+
+#[test]
+fn a_publication_in_the_future_is_dated_anew() {
+    let first = step(None, true, 0).unwrap();
+    let mut ahead = step(Some(&first), true, 41).unwrap();
+    ahead.next_published = Some(at(1_000_000));
+    let dated = step(Some(&ahead), true, 42).unwrap();
+    assert_eq!(dated.next_published, Some(at(42)));
+    assert_eq!(dated.ca, first.ca);
+}
