@@ -1,5 +1,7 @@
 //! The API as the API server enforces it: rules, strictness, defaults, columns, the scale subresource.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#[path = "control_plane_api/borrowed.rs"]
+mod borrowed;
 #[path = "control_plane_api/kserve.rs"]
 mod kserve;
 #[path = "control_plane_api/rules.rs"]
@@ -106,7 +108,6 @@ async fn defaults_are_filled_in_and_amounts_may_be_whole_numbers() -> Result<()>
             json!("prometheus"),
         ),
         (&created["spec"]["cache"]["memory"]["ttl"], json!("5m")),
-        (&created["spec"]["cache"]["redis"]["maxMemory"], json!("64Mi")),
         (&created["spec"]["pools"][0]["accelerator"]["count"], json!(1)),
     ];
     for (is, should) in filled {

@@ -222,6 +222,24 @@ fn cases() -> Vec<Case> {
             json!({"example.com/component": "x"}),
         ),
         case(
+            "`maxMemory` belongs to mode Sidecar",
+            redis,
+            json!({"mode": "External", "url": "redis://redis:6379", "maxMemory": "64Mi"}),
+            json!({"mode": "Sidecar", "maxMemory": "64Mi"}),
+        ),
+        case(
+            "labels must have keys as Kubernetes writes them",
+            "/spec/predictor/labels",
+            json!({"two words": "x"}),
+            json!({"example.com/two-words": "x"}),
+        ),
+        case(
+            "annotations must have keys as Kubernetes writes them",
+            "/spec/predictor/annotations",
+            json!({"example.com/": "x"}),
+            json!({"example.com/x": "two words"}),
+        ),
+        case(
             "annotations must not use the keys that the operator sets itself",
             "/spec/predictor/annotations",
             json!({"prometheus.io/port": "1"}),
@@ -252,7 +270,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-fn with(at: &str, value: &Value) -> Value {
+pub(super) fn with(at: &str, value: &Value) -> Value {
     let mut object = smallest("digits");
     let mut place = &mut object;
     for step in at.split('/').skip(1) {

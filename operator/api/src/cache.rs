@@ -49,9 +49,9 @@ pub struct RedisCache {
     #[serde(default = "defaults::cache_ttl")]
     #[schemars(length(max = 8), regex(pattern = r"^[1-9][0-9]{0,6}(s|m|h)$"))]
     pub ttl: String,
-    /// Mode Sidecar: Redis' `maxmemory`; the least recently used answers go first. The container's limit is set above it.
-    #[serde(default = "defaults::redis_max_memory")]
-    pub max_memory: Quantity,
+    /// Mode Sidecar: Redis' `maxmemory`, 64Mi if it is not named; the least recently used answers go first. The container's limit is set above it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_memory: Option<Quantity>,
 }
 
 /// Where Redis runs.

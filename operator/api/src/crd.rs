@@ -5,6 +5,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt;
 
+use crate::borrowed;
 use crate::rules::{RULES, Rule, TARGET_PATHS, TARGET_RULE};
 
 /// Longest list, text and map where a field says nothing itself. Everything must have a bound: the API server estimates
@@ -33,6 +34,7 @@ fn inference_service() -> CustomResourceDefinition {
             continue;
         };
         bound(root);
+        borrowed::bound(root, "");
         // `metadata` must say what it is for a rule to read the name.
         for rule in RULES {
             add_rule(root, rule.path, rule);

@@ -2,6 +2,7 @@
 //!
 //! Deliberately absent: clients, runtimes, decisions.
 
+mod borrowed;
 pub mod cache;
 pub mod conditions;
 pub mod crd;

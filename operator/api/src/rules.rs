@@ -133,6 +133,21 @@ pub const RULES: &[Rule] = &[
         "`url` belongs to mode External, which needs it",
     ),
     rule(
+        "spec.cache.redis",
+        "self.mode == 'Sidecar' || !has(self.maxMemory)",
+        "`maxMemory` belongs to mode Sidecar: the memory of an External Redis is its owner's",
+    ),
+    rule(
+        "spec.predictor.labels",
+        "self.all(k, k.matches('^([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$'))",
+        "labels must have keys as Kubernetes writes them: NAME or DOMAIN/NAME, a NAME of at most 63 letters, digits, '-', '_' and '.'",
+    ),
+    rule(
+        "spec.predictor.annotations",
+        "self.all(k, k.matches('^([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$'))",
+        "annotations must have keys as Kubernetes writes them: NAME or DOMAIN/NAME, a NAME of at most 63 letters, digits, '-', '_' and '.'",
+    ),
+    rule(
         "spec.predictor",
         "!has(self.labels) || self.labels.all(k, !(k.startsWith('serving.tidewright.dev/') || k.startsWith('serving.kserve.io/') || k.startsWith('app.kubernetes.io/') || k == 'component' || k == 'pod-template-hash'))",
         "labels must not use the keys that the operator sets itself",

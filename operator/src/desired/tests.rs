@@ -79,7 +79,7 @@ fn redis_elsewhere_and_a_model_in_the_image() {
     check(
         "redis_external",
         json!({"spec": {"predictor": {"model": {"storageUri": "file:///models/digits.onnx"}},
-                        "cache": {"redis": {"mode": "External", "url": "redis://redis.shared:6380/1", "ttl": "90s", "maxMemory": "64Mi"}}}}),
+                        "cache": {"redis": {"mode": "External", "url": "redis://redis.shared:6380/1", "ttl": "90s"}}}}),
     );
 }
 

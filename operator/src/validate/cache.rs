@@ -1,6 +1,7 @@
 //! Levels of the result cache.
 
 use tidewright_api::cache::{Cache, RedisMode};
+use tidewright_api::defaults;
 
 use super::quantity;
 use crate::domain::problem::Problem;
@@ -34,9 +35,10 @@ pub(super) fn validate(
         let place = match level.mode {
             RedisMode::Sidecar => {
                 let path = "spec.cache.redis.maxMemory";
-                let bytes_max = quantity::bytes(&level.max_memory, path, problems)?;
+                let max_memory = level.max_memory.clone().unwrap_or_else(defaults::redis_max_memory);
+                let bytes_max = quantity::bytes(&max_memory, path, problems)?;
                 if bytes_max > SIDECAR_BYTES_MAX {
-                    problems.push(Problem::new(path, format!("{:?} is more than 1Ti", level.max_memory.0)));
+                    problems.push(Problem::new(path, format!("{:?} is more than 1Ti", max_memory.0)));
                     return None;
                 }
                 RedisPlace::Sidecar { bytes_max }

@@ -39,7 +39,7 @@ fn every_problem_is_named_with_its_path() {
                 {"type": "RequestRate", "target": {"type": "AverageValue", "averageValue": "0"}}
             ]}
         },
-        "cache": {"memory": {"maxBytes": "900Mi", "ttl": "5m"}, "redis": {"mode": "External", "ttl": "5m", "maxMemory": "64Mi"}}
+        "cache": {"memory": {"maxBytes": "900Mi", "ttl": "5m"}, "redis": {"mode": "External", "ttl": "5m"}}
     }}));
     assert_eq!(
         found,
