@@ -16,20 +16,22 @@ help: ## List the commands
 demo: ## Start a cluster, install the charts, serve a model, load it, watch it scale; KEEP=1 leaves the cluster up
 	@e2e/make/environment.sh demo
 	@# One build for all of them: built one by one, their common dependencies would have other features each time and be compiled three times.
-	@$(CARGO) build --quiet --locked --release --bins -p tidewright-e2e -p tidewright-operator -p tidewright-server
-	@TIDEWRIGHT_BINARIES="$${CARGO_TARGET_DIR:-target}/release" "$${CARGO_TARGET_DIR:-target}/release/tidewright-demo"
+	@start=$$(date +%s); echo "── compile"; \
+	$(CARGO) build --quiet --locked --release --bins -p tidewright-e2e -p tidewright-operator -p tidewright-server && \
+	TIDEWRIGHT_COMPILE_SECONDS=$$(($$(date +%s) - start)) TIDEWRIGHT_BINARIES="$${CARGO_TARGET_DIR:-target}/release" \
+		"$${CARGO_TARGET_DIR:-target}/release/tidewright-demo"
 
 test: ## Everything that must hold before a change is taken, fast things first; prints the time of each part
 	@e2e/make/test.sh all
 
 unit: ## Unit, golden and property tests; no cluster
-	@e2e/make/test.sh unit
+	@e2e/make/test.sh environment unit
 
 control-plane: ## Tests against a real API server and controllers, without containers
-	@e2e/make/test.sh control-plane
+	@e2e/make/test.sh environment control-plane
 
 cluster: ## Tests on a whole cluster of one node, with real images, load and autoscaling
-	@e2e/make/test.sh images cluster
+	@e2e/make/test.sh environment images cluster
 
 conformance: ## Clients and test suites of others against the server: SUITES="tritonclient grpc kserve openapi h2spec onnx"; report in target/conformance
 	@e2e/make/environment.sh demo
@@ -39,13 +41,13 @@ fuzz: ## The fuzz targets for longer than `make unit` runs them: RUNS=10000000 e
 	@FUZZ_RUNS="$(or $(RUNS),10000000)" FUZZ_SEED="$(SEED)" $(CARGO) test --quiet --locked --release -p tidewright-server --test fuzz -- --nocapture
 
 chart: ## Lint the charts and check what they render against the API server's own schemas
-	@e2e/make/test.sh chart
+	@e2e/make/test.sh environment chart
 
 lint: ## Formatting, clippy, dependencies
-	@e2e/make/test.sh fmt clippy deny
+	@e2e/make/test.sh environment fmt clippy deny
 
 images: ## Build the container images with buildah
-	@e2e/make/test.sh images
+	@e2e/make/test.sh environment images
 
 bench: ## Measure the server against a bare HTTP echo, interleaved; prints ratios
 	@e2e/make/environment.sh demo
@@ -67,6 +69,7 @@ deps: ## Check the toolchains and install the missing Debian packages
 
 fetch: deps ## Build or download everything that is cached, ahead of time
 	@e2e/make/test.sh fetch
+	@e2e/make/deny.sh fetch
 	@inference-server/fetch-onnxruntime.sh
 
 clean-cache: ## Remove the cache

@@ -4,7 +4,7 @@ set -eu
 cache=${TIDEWRIGHT_CACHE:-${XDG_CACHE_HOME:-${HOME:?set HOME, XDG_CACHE_HOME or TIDEWRIGHT_CACHE}/.cache}/tidewright}
 for record in /run/tidewright/*; do
     [ -e "$record" ] || break
-    echo "clean-cache: a cluster may be up (see $record): take it down first, \`tidewright-box down --all\`" >&2
+    echo "clean-cache: a cluster may be up (see $record): take it down first, \`cargo run --package tidewright-e2e --bin tidewright-box -- down --all\`" >&2
     exit 1
 done
 # Folders that we make, by name: a wrong TIDEWRIGHT_CACHE must not cost anything else.

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs cargo-deny over the workspace: advisories from the dated copy in e2e/advisories, bans, licences, sources. No network but for what is not in the
-# cache yet: cargo-deny itself (pinned, built once) and the sources of our dependencies.
+# cache yet: cargo-deny itself (pinned, built once) and the sources of our dependencies; `deny.sh fetch` brings just those.
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -16,6 +16,10 @@ if [ "$("$tools/bin/cargo-deny" --version 2>/dev/null)" != "cargo-deny $version"
     # Built in a folder of its own (-u): ours would keep what nothing else uses.
     env -u CARGO_TARGET_DIR CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_OPT_LEVEL=1 \
         cargo install --quiet --locked --version "$version" --root "$tools" cargo-deny >&2
+fi
+
+if [ "${1:-}" = fetch ]; then
+    exec cargo fetch --quiet --locked
 fi
 
 set -- e2e/advisories/rustsec-advisory-db-*.tar.gz

@@ -18,7 +18,7 @@ use tidewright_contract::metrics::PROCESS_CPU;
 use tidewright_contract::routes::ADMIN_PORT;
 use tokio::time::Instant;
 
-use crate::load::{Load, LoadOptions, Request};
+use crate::load::{Load, LoadOptions, Request, Totals};
 
 /// The server's clock ticks every 10 ms: one tick too many at one end and one too few at the other are then few percent.
 const CPU_SECONDS_MIN: f64 = 0.3;
@@ -56,12 +56,13 @@ impl fmt::Display for Cost {
 }
 
 /// Sends requests one by one to the only pod of a service, at `address`, until enough of its processor time has gone by. Every answer must be right.
+/// What was sent is told too.
 pub async fn cost(
     client: &Client,
     (namespace, service): (&str, &str),
     address: SocketAddr,
     requests: &[Request],
-) -> Result<Cost> {
+) -> Result<(Cost, Totals)> {
     let options = LoadOptions::to(address);
     let send = |some: &[Request]| {
         let some = some.to_vec();
@@ -69,23 +70,25 @@ pub async fn cost(
         async move {
             let totals = Load::once(&options, &some).await.totals;
             ensure!(totals.ok == some.len() as u64, "while calibrating: {totals:?}");
-            Ok(totals.ok)
+            Ok(totals)
         }
     };
     // What is done once, for the first of its kind, is no part of the cost.
-    send(requests.get(..1).unwrap_or_default()).await?;
+    let mut totals = send(requests.get(..1).unwrap_or_default()).await?;
+    let first = totals.ok;
     let pod = only_pod(client, namespace, service).await?;
     let before = cpu_seconds(client, namespace, &pod).await?;
     let end = Instant::now() + TIMEOUT;
-    let mut sent = 0;
     for round in requests.chunks(ROUND).cycle() {
-        sent += send(round).await?;
+        totals.add(&send(round).await?);
+        let sent = totals.ok - first;
         let used = cpu_seconds(client, namespace, &pod).await? - before;
         if used >= CPU_SECONDS_MIN && sent >= REQUESTS_MIN {
-            return Ok(Cost {
+            let cost = Cost {
                 cpu_seconds: used / sent as f64,
                 requests: sent,
-            });
+            };
+            return Ok((cost, totals));
         }
         ensure!(
             Instant::now() < end,

@@ -12,10 +12,11 @@ use crate::clock::Stopwatch;
 use crate::cluster::Cluster;
 use crate::console::{progress, result};
 use crate::control_plane::ControlPlane;
+use crate::models::Models;
 use crate::options::{ClusterOptions, HpaTiming, Tier};
 use crate::sandbox::Sandbox;
 use crate::supervisor::Request;
-use crate::{images, init, keeper, packages, registry};
+use crate::{images, init, keeper, packages, paths, registry};
 
 /// A real Kubernetes on this machine: etcd, API server, controllers and, in the tier `cluster`, a node that runs containers.
 /// It needs root and Linux, no Docker and no image registry. Everything ends with `down`, Ctrl-C, or the death of `up`.
@@ -241,12 +242,13 @@ fn run(verb: Verb) -> Result<ExitCode> {
                 Cluster::attach(&which.name)?.import(&built)?;
             }
             for image in built {
-                result(image.reference);
+                result(format_args!("{}  oci:{}", image.reference, image.layout.display()));
             }
         }
         Verb::Fetch => {
             packages::ensure(&[packages::CONTROL_PLANE, packages::NODE, packages::IMAGES])?;
             Binaries::ensure()?;
+            Models::ensure()?;
         }
         Verb::Completion { shell } => {
             clap_complete::generate(
@@ -285,7 +287,7 @@ async fn up(options: ClusterOptions, tier: Tier, detach: bool) -> Result<()> {
         control_plane.kubeconfig().display()
     ));
     if detach {
-        progress(format_args!("`tidewright-box down --name {name}` takes it down"));
+        progress(format_args!("`{} down --name {name}` takes it down", paths::box_call()));
         return control_plane.detach();
     }
     progress("Ctrl-C takes it down");
@@ -325,8 +327,10 @@ fn status() {
     for record in registry::records() {
         if !record.is_up() {
             result(format_args!(
-                "{}  dead: `tidewright-box down --name {}` sweeps what it left",
-                record.name, record.name
+                "{}  dead: `{} down --name {}` sweeps what it left",
+                record.name,
+                paths::box_call(),
+                record.name
             ));
             continue;
         }

@@ -9,6 +9,7 @@ pub mod binaries;
 pub mod buildah;
 pub mod calibrate;
 pub mod cgroup;
+pub mod chart_rights;
 pub mod cli;
 pub mod clock;
 pub mod cluster;

@@ -241,7 +241,7 @@ fn terminate(control_plane: &ControlPlane, name: &str) -> Result<String> {
         .with_context(|| format!("{name} does not say how it ended"))
 }
 
-async fn create_namespace(access: &Access) -> Result<()> {
+pub(crate) async fn create_namespace(access: &Access) -> Result<()> {
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": OPERATOR_NAMESPACE}});
     access.apply(&[namespace]).await
 }

@@ -37,6 +37,11 @@ pub fn repository_dir() -> &'static Path {
     source_dir().parent().unwrap_or(source_dir())
 }
 
+/// How a person calls `tidewright-box` from here, for hints: by its path, because nothing puts it on the PATH.
+pub fn box_call() -> String {
+    box_program().map_or_else(|_| "tidewright-box".to_owned(), |path| path.display().to_string())
+}
+
 /// The program that keeps a box. Its own path when it is running, else beside the test binary that cargo built.
 pub fn box_program() -> Result<PathBuf> {
     for variable in ["TIDEWRIGHT_BOX_PROGRAM", "CARGO_BIN_EXE_tidewright-box"] {

@@ -182,7 +182,10 @@ impl Registry {
         self.sweep();
         let taken = self.records();
         if taken.iter().any(|record| record.name == name) {
-            bail!("box {name} is already up: `tidewright-box down --name {name}` ends it");
+            bail!(
+                "box {name} is already up: `{} down --name {name}` ends it",
+                paths::box_call()
+            );
         }
         let routes = network::routes_of_host()?;
         let slot = (0..network::SLOTS).find(|slot| {
@@ -239,7 +242,10 @@ pub fn find(name: &str) -> Result<Record> {
     let found = records()
         .into_iter()
         .find(|record| record.name == name && record.is_up());
-    found.with_context(|| format!("no box called {name} is up (`tidewright-box up --name {name}` starts one)"))
+    found.with_context(|| {
+        let call = paths::box_call();
+        format!("no box called {name} is up (`{call} up --name {name}` starts one)")
+    })
 }
 
 #[cfg(test)]

@@ -202,9 +202,14 @@ async fn two_boxes_side_by_side_are_strangers() {
 
 /// The command line's `up` in the foreground, as a user has it in a terminal.
 fn up_in_foreground(name: &str) -> (std::process::Child, String) {
+    up(&["--tier", "control-plane", "--name", name])
+}
+
+fn up(arguments: &[&str]) -> (std::process::Child, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidewright-box"));
     command
-        .args(["up", "--tier", "control-plane", "--name", name])
+        .arg("up")
+        .args(arguments)
         .stdout(Stdio::piped())
         .stderr(Stdio::null());
     let mut child = command.spawn().unwrap();
@@ -338,5 +343,49 @@ async fn a_whole_cluster_leaves_nothing_behind_even_with_pods() {
         BTreeSet::new(),
         "left behind by the end of the owner"
     );
+    assert_eq!(machine(), before);
+}
+
+/// With a node there are containers, mounts, interfaces and cgroups of pods to leave behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_cluster_goes_with_its_killed_parent_and_what_a_killed_keeper_leaves_is_swept() {
+    let _alone = MACHINE.lock().await;
+    prepare(vec![images::pause().unwrap(), images::redis()]).await;
+    let before = machine();
+    let name = format!("box-node-killed-{}", std::process::id());
+    let up = || up(&["--tier", "cluster", "--images", "redis", "--name", &name]);
+    for is_keeper_killed in [false, true] {
+        let (mut child, line) = up();
+        assert!(line.starts_with("export KUBECONFIG="), "{line}");
+        let record = registry::find(&name).unwrap();
+        let cluster = Cluster::attach(&name).unwrap();
+        let spec =
+            json!({"containers": [{"name": "main", "image": images::REDIS}], "terminationGracePeriodSeconds": 300});
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "long", "namespace": "default"}, "spec": spec});
+        cluster.apply(&[pod]).await.unwrap();
+        cluster
+            .kubectl(["wait", "--for=condition=Ready", "pod/long", "--timeout=60s"])
+            .await
+            .unwrap();
+        if is_keeper_killed {
+            kill(Pid::from_raw(record.keeper.pid), Signal::SIGKILL).unwrap();
+        }
+        kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGKILL).unwrap();
+        child.wait().unwrap();
+        if is_keeper_killed {
+            // Nobody is left to clear up but the next who comes.
+            assert!(
+                !cgroup::existing(&name).is_empty(),
+                "without leftovers there is nothing to test"
+            );
+            let (mut next, line) = up();
+            assert!(line.starts_with("export KUBECONFIG="), "{line}");
+            kill(Pid::from_raw(next.id().cast_signed()), Signal::SIGINT).unwrap();
+            next.wait().unwrap();
+        }
+        await_no_traces(&name, record.slot, Duration::from_secs(30))
+            .await
+            .unwrap();
+    }
     assert_eq!(machine(), before);
 }

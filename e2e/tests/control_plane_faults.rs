@@ -8,6 +8,8 @@ mod api_errors;
 mod leader;
 #[path = "control_plane_faults/metrics_api.rs"]
 mod metrics_api;
+#[path = "control_plane_faults/metrics_api_off.rs"]
+mod metrics_api_off;
 #[path = "control_plane_faults/modes.rs"]
 mod modes;
 #[path = "control_plane_faults/process.rs"]
@@ -26,6 +28,7 @@ use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use kube::{Api, Client};
 use serde_json::json;
 use tidewright_e2e::api_proxy::ApiProxy;
+use tidewright_e2e::chart_rights;
 use tidewright_e2e::clock::Stopwatch;
 use tidewright_e2e::control_plane::ControlPlane;
 use tidewright_e2e::fixtures::Scenario;
@@ -51,9 +54,9 @@ async fn turn() -> Result<(MutexGuard<'static, ()>, &'static ControlPlane)> {
     Ok((turn, cluster))
 }
 
-/// An operator that reaches the API server through a proxy.
+/// An operator that reaches the API server through a proxy, with the chart's rights.
 async fn through_proxy(cluster: &'static ControlPlane) -> Result<(ApiProxy, OperatorProcess<'static>)> {
-    let proxy = ApiProxy::start(cluster, cluster.host_address(), None)?;
+    let (proxy, _) = chart_rights::proxy(cluster, "").await?;
     let options = OperatorOptions::default().through(proxy.kubeconfig());
     let operator = OperatorProcess::ready(cluster, options).await?;
     Ok((proxy, operator))

@@ -21,6 +21,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use tidewright_api::{InferenceService, labels};
 use tidewright_e2e::api_proxy::ApiProxy;
+use tidewright_e2e::chart_rights;
 use tidewright_e2e::control_plane::ControlPlane;
 use tidewright_e2e::fixtures::{self, Scenario};
 use tidewright_e2e::operator_process::{OperatorOptions, OperatorProcess, install_definitions};
@@ -55,8 +56,11 @@ async fn stage() -> Result<&'static Stage> {
             let options = || Ok(ClusterOptions::for_tests("cp-reconcile").with_fake_nodes(2));
             let cluster = shared_control_plane(options).await?;
             install_definitions(cluster).await?;
-            let proxy = ApiProxy::start(cluster, cluster.host_address(), None)?;
-            let options = OperatorOptions::default().through(proxy.kubeconfig());
+            let (proxy, role) = chart_rights::proxy(cluster, "").await?;
+            let mut options = OperatorOptions::default()
+                .through(proxy.kubeconfig())
+                .argument(format!("--owner-cluster-role={role}"));
+            options.lease = Some("tidewright-operator".to_owned());
             let operator = OperatorProcess::ready(cluster, options).await?;
             Ok(Stage {
                 cluster,

@@ -11,12 +11,13 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::ground::Ground;
 use super::report::Claim;
 use super::steps::{self, Step};
+use super::verdict::claim;
 use super::watch::{ScaleUp, Watch};
-use super::{NAMESPACE, Phases, SERVICE, claim, cluster_texts};
+use super::{NAMESPACE, Phases, SERVICE, cluster_texts};
 use crate::access::Access;
 use crate::calibrate::{self, Cost};
 use crate::console::progress;
-use crate::load::{self, Load, LoadOptions, digits};
+use crate::load::{self, Load, LoadOptions, Totals, digits};
 use crate::models::Classifier;
 use crate::{clock, signals};
 
@@ -31,6 +32,8 @@ const CALM_TIMEOUT: Duration = Duration::from_mins(3);
 /// Everything that was seen.
 #[derive(Debug)]
 pub struct Driven {
+    /// What was sent before the load.
+    pub before: Totals,
     pub load: load::Report,
     pub samples: Vec<super::watch::Sample>,
     pub scale_ups: Vec<ScaleUp>,
@@ -60,13 +63,14 @@ pub async fn drive(
 ) -> Result<Driven> {
     let address = ground.address(client, NAMESPACE, SERVICE).await?;
     let step_timeout = STEP_TIMEOUT * ground.patience();
+    let mut before = Totals::default();
     let right = phases
-        .run("real digits, one by one", every_digit(address, classifier))
+        .run("real digits, one by one", every_digit(address, classifier, &mut before))
         .await?;
     let cost = phases
         .run(
             "calibrate: what a request costs on this machine",
-            calibrate(client, address, classifier),
+            calibrate(client, address, classifier, &mut before),
         )
         .await?;
     let now = clock::time_of_day()?;
@@ -133,6 +137,7 @@ pub async fn drive(
         watch.last_error()
     );
     Ok(Driven {
+        before,
         load: report,
         samples: watch.samples(),
         scale_ups: watch.scale_ups(),
@@ -152,9 +157,10 @@ struct Outline {
 }
 
 /// Sends each held-out image once and compares each answer.
-async fn every_digit(address: SocketAddr, classifier: &Classifier) -> Result<Claim> {
+async fn every_digit(address: SocketAddr, classifier: &Classifier, sent: &mut Totals) -> Result<Claim> {
     let report = Load::once(&LoadOptions::to(address), &digits::single(classifier)).await;
     let totals = &report.totals;
+    sent.add(totals);
     let count = classifier.images.len() as u64;
     progress(format_args!(
         "{} of {count} held-out digits answered as ONNX Runtime itself does; {:.1} % of them are what the person wrote",
@@ -174,9 +180,10 @@ async fn every_digit(address: SocketAddr, classifier: &Classifier) -> Result<Cla
 }
 
 /// Measures what the steps that are work are sized by.
-async fn calibrate(client: &Client, address: SocketAddr, classifier: &Classifier) -> Result<Cost> {
+async fn calibrate(client: &Client, address: SocketAddr, classifier: &Classifier, sent: &mut Totals) -> Result<Cost> {
     let requests = digits::batches(classifier, steps::CALIBRATED_IMAGES);
-    let cost = calibrate::cost(client, (NAMESPACE, SERVICE), address, &requests).await?;
+    let (cost, totals) = calibrate::cost(client, (NAMESPACE, SERVICE), address, &requests).await?;
+    sent.add(&totals);
     progress(format_args!("{} images: {cost}", steps::CALIBRATED_IMAGES));
     Ok(cost)
 }

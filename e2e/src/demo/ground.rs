@@ -206,7 +206,8 @@ impl Ground {
                 ));
                 let name = control_plane.name();
                 progress(format_args!(
-                    "the cluster stays; `tidewright-box down --name {name}` takes it down"
+                    "the cluster stays; `{} down --name {name}` takes it down",
+                    paths::box_call()
                 ));
                 control_plane.detach()
             }

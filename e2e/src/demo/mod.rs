@@ -5,6 +5,8 @@ pub mod ground;
 mod plots;
 mod report;
 mod steps;
+mod verdict;
+mod versions;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -15,7 +17,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::binaries::{Binaries, KUBERNETES_VERSION};
+use crate::binaries::Binaries;
 use crate::clock::Stopwatch;
 use crate::cluster::Cluster;
 use crate::console::progress;
@@ -27,10 +29,14 @@ use crate::{packages, paths};
 
 use drive::Driven;
 use ground::Ground;
-use report::{Claim, Outcome, Page, Phase};
+use report::{Page, Phase};
+use verdict::{Facts, tenths};
+use versions::versions;
 
 /// What a run leaves in its folder: for programs, and for people.
 const FILES: [&str; 2] = ["result.json", "report.html"];
+/// Set by `make demo`: the seconds that compiling this program and the others took.
+const COMPILE_SECONDS: &str = "TIDEWRIGHT_COMPILE_SECONDS";
 /// Namespace of the demo's service.
 pub const NAMESPACE: &str = "demo";
 /// Name of the service in examples/demo.yaml.
@@ -44,6 +50,17 @@ struct Phases {
 }
 
 impl Phases {
+    /// What was compiled before this program could run, in seconds.
+    fn compiled_before() -> f64 {
+        let seconds = std::env::var(COMPILE_SECONDS).ok().and_then(|text| text.parse().ok());
+        seconds.unwrap_or(0.0)
+    }
+
+    /// Of everything, from the compiler on.
+    fn seconds(&self) -> f64 {
+        self.total.seconds() + Self::compiled_before()
+    }
+
     async fn run<T>(&mut self, name: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
         progress(format_args!("── {name}"));
         let watch = Stopwatch::start();
@@ -51,7 +68,7 @@ impl Phases {
         let seconds = watch.seconds();
         self.all.push(Phase {
             name: name.to_owned(),
-            seconds: (seconds * 10.0).round() / 10.0,
+            seconds: tenths(seconds),
         });
         progress(format_args!("── {name}: {seconds:.1} s"));
         Ok(outcome)
@@ -141,6 +158,9 @@ async fn on_a_box(phases: &mut Phases) -> Result<Ground> {
             tokio::task::spawn_blocking(|| images::named(&[])).await?
         })
         .await?;
+    if let Some(compile) = phases.all.last_mut() {
+        compile.seconds = tenths(compile.seconds + Phases::compiled_before());
+    }
     let build = recipes.clone();
     let built = phases
         .run("images", async {
@@ -180,29 +200,24 @@ async fn on_cluster(ground: &Ground, classifier: &Classifier, phases: &mut Phase
     );
 
     let driven = drive::drive(ground, &client, classifier, prometheus, phases).await?;
-    let texts = driven.texts.clone();
-    finish(classifier, phases, &driven, &texts)
+    let versions = versions(ground, &client).await?;
+    finish(ground, classifier, phases, &driven, versions)
 }
 
 /// Judges, writes and prints what is left.
-fn finish(classifier: &Classifier, phases: &mut Phases, driven: &Driven, texts: &[(String, String)]) -> Result<bool> {
-    let totals = &driven.load.totals;
-    let mut reasons: Vec<String> = Vec::new();
-    for scale_up in &driven.scale_ups {
-        if !reasons.contains(&scale_up.cause) {
-            reasons.push(scale_up.cause.clone());
-        }
-    }
-    phases.all.push(Phase {
-        name: "total".to_owned(),
-        seconds: (phases.total.seconds() * 10.0).round() / 10.0,
-    });
-    let outcome = Outcome {
+fn finish(
+    ground: &Ground,
+    classifier: &Classifier,
+    phases: &Phases,
+    driven: &Driven,
+    versions: BTreeMap<String, String>,
+) -> Result<bool> {
+    let mut totals = driven.before.clone();
+    totals.add(&driven.load.totals);
+    let facts = Facts {
         phases: phases.all.clone(),
-        requests_total: totals.due,
-        requests_failed: totals.failed(),
-        answers_checked: totals.checked(),
-        answers_wrong: totals.wrong,
+        total_seconds: phases.seconds(),
+        totals,
         replicas_start: driven.replicas_start,
         replicas_max: driven
             .samples
@@ -211,59 +226,12 @@ fn finish(classifier: &Classifier, phases: &mut Phases, driven: &Driven, texts: 
             .max()
             .unwrap_or(0),
         replicas_end: driven.replicas_end,
-        first_scale_up_seconds: driven
-            .bands
-            .first()
-            .and_then(|(span, _)| {
-                let mut since = driven.scale_ups.iter().map(|scale_up| scale_up.seconds - span.start);
-                since.find(|seconds| *seconds >= 0.0)
-            })
-            .map(|seconds| (seconds * 10.0).round() / 10.0),
-        scale_up_reasons: reasons,
-        versions: versions(),
+        first_load_at: driven.bands.first().map(|(span, _)| span.start),
+        scale_ups: driven.scale_ups.clone(),
+        versions,
     };
-    let mut claims = vec![
-        claim(
-            "every request is accounted for",
-            totals.due == totals.ended(),
-            format!("{} due, {} ended", totals.due, totals.ended()),
-        ),
-        claim(
-            "no request failed",
-            outcome.requests_failed == 0,
-            format!("{} of {}", outcome.requests_failed, outcome.requests_total),
-        ),
-        claim(
-            "no answer was wrong",
-            outcome.answers_wrong == 0 && outcome.answers_checked > 0,
-            format!(
-                "{} of {} that were compared with ONNX Runtime's own",
-                outcome.answers_wrong, outcome.answers_checked
-            ),
-        ),
-        claim(
-            "it starts with one replica",
-            outcome.replicas_start == 1,
-            format!("{}", outcome.replicas_start),
-        ),
-        claim(
-            "three replicas or more were ready at once",
-            outcome.replicas_max >= 3,
-            format!("{}", outcome.replicas_max),
-        ),
-        claim(
-            "it scales up after the load begins",
-            outcome.first_scale_up_seconds.is_some(),
-            outcome
-                .first_scale_up_seconds
-                .map_or_else(|| "never".to_owned(), |seconds| format!("{seconds} s")),
-        ),
-        claim(
-            "it ends with one replica",
-            outcome.replicas_end == 1,
-            format!("{}", outcome.replicas_end),
-        ),
-    ];
+    let outcome = verdict::outcome(&facts);
+    let mut claims = verdict::claims(&outcome, &facts.totals, matches!(ground, Ground::Own(_)));
     claims.extend(driven.claims.iter().cloned());
     let hardware = hardware();
     let page = Page {
@@ -277,7 +245,7 @@ fn finish(classifier: &Classifier, phases: &mut Phases, driven: &Driven, texts: 
         samples: &driven.samples,
         scale_ups: &driven.scale_ups,
         bands: &driven.bands,
-        texts,
+        texts: &driven.texts,
     };
     let (json, html) = report::write(&target_dir(), &page)?;
     for claim in &claims {
@@ -292,60 +260,15 @@ fn finish(classifier: &Classifier, phases: &mut Phases, driven: &Driven, texts: 
         "{} and {} ({:.0} s in all)",
         json.display(),
         html.display(),
-        phases.total.seconds()
+        phases.seconds()
     ));
     Ok(claims.iter().all(|claim| claim.holds))
-}
-
-fn claim(text: impl Into<String>, holds: bool, measured: String) -> Claim {
-    Claim {
-        text: text.into(),
-        measured,
-        holds,
-    }
 }
 
 fn target_dir() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| paths::repository_dir().join("target"), PathBuf::from)
         .join("demo")
-}
-
-fn versions() -> BTreeMap<String, String> {
-    let pinned = |file: &str, module: &str| -> Option<String> {
-        let text = std::fs::read_to_string(paths::source_dir().join("cluster").join(file).join("go.mod")).ok()?;
-        let line = text.lines().find_map(|line| line.trim().strip_prefix(module))?;
-        line.split_whitespace().next().map(str::to_owned)
-    };
-    let mut versions = BTreeMap::from([
-        ("tidewright".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-        ("kubernetes".to_owned(), KUBERNETES_VERSION.to_owned()),
-    ]);
-    let modules = [
-        ("etcd", "node", "go.etcd.io/etcd/server/v3 "),
-        ("containerd", "node", "github.com/containerd/containerd/v2 "),
-        ("coredns", "node", "github.com/coredns/coredns "),
-        ("metrics-server", "kubernetes", "sigs.k8s.io/metrics-server "),
-        ("helm", "tools", "helm.sh/helm/v4 "),
-    ];
-    for (name, file, module) in modules {
-        versions.insert(
-            name.to_owned(),
-            pinned(file, module).unwrap_or_else(|| "unknown".to_owned()),
-        );
-    }
-    let library = images::onnxruntime().ok();
-    let onnxruntime = library.as_ref().and_then(|path| {
-        path.file_name()?
-            .to_str()?
-            .strip_prefix("libonnxruntime.so.")
-            .map(str::to_owned)
-    });
-    versions.insert(
-        "onnxruntime".to_owned(),
-        onnxruntime.unwrap_or_else(|| "unknown".to_owned()),
-    );
-    versions
 }
 
 /// The machine in one sentence.

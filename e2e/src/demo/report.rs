@@ -137,7 +137,7 @@ pub fn render(page: &Page<'_>) -> Result<String> {
         "</table>\n<h2>Load</h2>\n<p>Open loop with Poisson arrivals; latency counts from when a request was due, over all phases, the overload of a single replica included.</p>\n\
          <table><tr><td>requests due</td><td class=\"n\">{}</td></tr><tr><td>right answers</td><td class=\"n\">{}</td></tr>\
          <tr><td>wrong answers</td><td class=\"n\">{}</td></tr><tr><td>failed</td><td class=\"n\">{}</td></tr>\
-         <tr><td>sent again (idle connection closed by the server before it saw the request)</td><td class=\"n\">{}</td></tr>\
+         <tr><td>sent on another connection (theirs had closed before a byte of them was written)</td><td class=\"n\">{}</td></tr>\
          <tr><td>connections</td><td class=\"n\">{}</td></tr>\
          <tr><td>latency p50 / p90 / p99 / p99.9 / max, ms</td><td class=\"n\">{:.1} / {:.1} / {:.0} / {:.0} / {:.0}</td></tr>\
          <tr><td>latest that the generator itself was, ms</td><td class=\"n\">{:.1}</td></tr></table>\n",

@@ -1,9 +1,5 @@
 //! One connection at a time and what happens on it, told apart as exactly as the wire allows.
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +7,6 @@ use http::StatusCode;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -41,7 +36,6 @@ pub struct Connection {
     opened: Instant,
     /// Requests that were answered on it.
     answered: u64,
-    bytes_read: Arc<AtomicU64>,
 }
 
 /// One request, ended.
@@ -54,11 +48,12 @@ pub struct Exchange {
     pub connect_retries: u32,
 }
 
-/// Why a request that was written has no answer.
+/// Why a request has no answer.
 enum Lost {
-    /// The server closed a connection that had been idle, and not one byte of an answer came: it closed before it saw the request.
-    Unseen,
-    Other(String),
+    /// The connection had closed before a byte of the request was written.
+    Unsent,
+    /// It was written, at least in part: whether the server saw it cannot be known.
+    Sent(String),
 }
 
 impl Client {
@@ -122,9 +117,13 @@ impl Client {
                     *slot = Some(connection);
                     return judge(status, &body, request);
                 }
-                // Once: the second attempt is on a connection of its own, where the rule cannot apply.
-                Err(Lost::Unseen) => exchange.retries += 1,
-                Err(Lost::Other(message)) => {
+                // Of a connection that was never good for anything this would have no end.
+                Err(Lost::Unsent) if connection.answered > 0 => exchange.retries += 1,
+                Err(Lost::Unsent) => {
+                    exchange.ended = Instant::now();
+                    return Outcome::Reset("closed before the request was written".to_owned());
+                }
+                Err(Lost::Sent(message)) => {
                     exchange.ended = Instant::now();
                     return Outcome::Reset(message);
                 }
@@ -150,12 +149,9 @@ impl Client {
             Err(_) => return Err(format!("no connection within {:?}", self.connect_timeout)),
         };
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
-        let bytes_read = Arc::new(AtomicU64::new(0));
-        let io = TokioIo::new(Counted {
-            stream,
-            bytes_read: bytes_read.clone(),
-        });
-        let (mut sender, driver) = http1::handshake(io).await.map_err(|error| error.to_string())?;
+        let (mut sender, driver) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| error.to_string())?;
         // Errors reach us through the request they concern.
         tokio::spawn(async move { drop(driver.await) });
         sender.ready().await.map_err(|error| error.to_string())?;
@@ -163,7 +159,6 @@ impl Client {
             sender,
             opened,
             answered: 0,
-            bytes_read,
         })
     }
 
@@ -171,30 +166,25 @@ impl Client {
         let mut message = http::Request::builder()
             .method(request.method.clone())
             .uri(&request.path)
-            .header(http::header::HOST, &self.authority)
-            // Inference has no effect but its answer. It says so, because a client may repeat a POST only when it is told that it may.
-            .header("idempotency-key", "inference");
+            .header(http::header::HOST, &self.authority);
         if !request.body.is_empty() {
             message = message.header(http::header::CONTENT_TYPE, "application/json");
         }
         let message = message
             .body(Full::new(request.body.clone()))
-            .map_err(|error| Lost::Other(format!("bad request: {error}")))?;
-        let read_before = connection.bytes_read.load(Ordering::Relaxed);
-        let response = connection.sender.send_request(message).await.map_err(|error| {
-            let nothing_came = connection.bytes_read.load(Ordering::Relaxed) == read_before;
-            let closed = error.is_canceled() || error.is_closed() || error.is_incomplete_message() || is_reset(&error);
-            if connection.answered > 0 && nothing_came && closed {
-                Lost::Unseen
+            .map_err(|error| Lost::Sent(format!("bad request: {error}")))?;
+        let response = connection.sender.try_send_request(message).await.map_err(|mut error| {
+            if error.take_message().is_some() {
+                Lost::Unsent
             } else {
-                Lost::Other(describe(&error))
+                Lost::Sent(describe(error.error()))
             }
         })?;
         let status = response.status();
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
             .collect()
             .await
-            .map_err(|error| Lost::Other(format!("in the middle of an answer: {error}")))?;
+            .map_err(|error| Lost::Sent(format!("in the middle of an answer: {error}")))?;
         Ok((status, body.to_bytes()))
     }
 }
@@ -210,67 +200,9 @@ fn judge(status: StatusCode, body: &[u8], request: &Request) -> Outcome {
     }
 }
 
-fn is_reset(error: &hyper::Error) -> bool {
-    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        if let Some(io) = cause.downcast_ref::<std::io::Error>() {
-            return matches!(io.kind(), BrokenPipe | ConnectionAborted | ConnectionReset);
-        }
-        source = cause.source();
-    }
-    false
-}
-
 fn describe(error: &hyper::Error) -> String {
     match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
-    }
-}
-
-/// Counts what is read: whether any of an answer has come is nothing that hyper tells.
-struct Counted {
-    stream: TcpStream,
-    bytes_read: Arc<AtomicU64>,
-}
-
-impl AsyncRead for Counted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        let before = buffer.filled().len();
-        let poll = Pin::new(&mut self.stream).poll_read(context, buffer);
-        let read = buffer.filled().len() - before;
-        self.bytes_read.fetch_add(read as u64, Ordering::Relaxed);
-        poll
-    }
-}
-
-impl AsyncWrite for Counted {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, data)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        data: &[std::io::IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, data)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 }

@@ -40,7 +40,7 @@ pub struct Totals {
     pub reset: u64,
     pub timeout: u64,
     pub not_sent: u64,
-    /// Requests sent a second time, because the server had closed the idle connection and not one byte of an answer had come. No failures.
+    /// Requests sent on another connection, because theirs had closed before a byte of them was written. No failures.
     pub retried: u64,
     /// Attempts to connect that failed and were made again, where the options allow that. No failures.
     pub connect_retried: u64,
@@ -61,6 +61,23 @@ impl Totals {
     /// Answers whose content was compared with what it must be.
     pub fn checked(&self) -> u64 {
         self.ok + self.wrong
+    }
+
+    /// Counts those of another load too.
+    pub fn add(&mut self, other: &Self) {
+        self.due += other.due;
+        self.ok += other.ok;
+        self.wrong += other.wrong;
+        for (status, count) in &other.status {
+            *self.status.entry(*status).or_default() += count;
+        }
+        self.connect_failed += other.connect_failed;
+        self.reset += other.reset;
+        self.timeout += other.timeout;
+        self.not_sent += other.not_sent;
+        self.retried += other.retried;
+        self.connect_retried += other.connect_retried;
+        self.connections_opened += other.connections_opened;
     }
 
     fn count(&mut self, outcome: &Outcome) {

@@ -1,6 +1,6 @@
 //! The load generator against real servers that misbehave in known ways.
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use http_body_util::Full;
 use hyper::service::service_fn;
@@ -177,14 +177,11 @@ async fn read_request(stream: &mut tokio::net::TcpStream) -> bool {
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 /// Answers one request per connection, reads a second one and closes without a byte; or, as `cut` says, in the middle of the second answer.
-async fn closing_server(answers: usize, cut: &'static [u8]) -> (SocketAddr, Arc<AtomicUsize>) {
+async fn closing_server(answers: usize, cut: &'static [u8]) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let connections = Arc::new(AtomicUsize::new(0));
-    let count = connections.clone();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
-            count.fetch_add(1, Ordering::SeqCst);
             tokio::spawn(async move {
                 for _ in 0..answers {
                     if !read_request(&mut stream).await || stream.write_all(ANSWER).await.is_err() {
@@ -196,7 +193,7 @@ async fn closing_server(answers: usize, cut: &'static [u8]) -> (SocketAddr, Arc<
             });
         }
     });
-    (address, connections)
+    address
 }
 
 fn one_connection(address: SocketAddr) -> LoadOptions {
@@ -206,19 +203,22 @@ fn one_connection(address: SocketAddr) -> LoadOptions {
 }
 
 #[tokio::test]
-async fn a_reused_connection_that_closes_without_a_byte_is_tried_once_more() {
-    let (address, connections) = closing_server(1, b"").await;
+async fn a_reused_connection_that_takes_a_request_and_closes_without_a_byte_has_lost_it() {
+    let address = closing_server(1, b"").await;
     let report = run(one_connection(address), 50.0, anything(), 0.5).await;
     let totals = &report.totals;
-    assert_eq!(totals.ok, totals.due, "{totals:?} {:?}", report.failures);
-    // Each connection serves its first request and loses its second.
-    assert_eq!(totals.retried, totals.due - 1, "{totals:?}");
-    assert_eq!(connections.load(Ordering::SeqCst) as u64, totals.due);
+    // Each connection serves its first request and takes its second: the server may have begun with it.
+    assert!(totals.reset > 5 && totals.ok > 5, "{totals:?}");
+    assert_eq!(
+        (totals.ok + totals.reset, totals.retried),
+        (totals.due, 0),
+        "{totals:?}"
+    );
 }
 
 #[tokio::test]
 async fn a_fresh_connection_that_closes_without_a_byte_is_a_failure() {
-    let (address, _) = closing_server(0, b"").await;
+    let address = closing_server(0, b"").await;
     let report = run(one_connection(address), 50.0, anything(), 0.5).await;
     assert_eq!(
         (report.totals.reset, report.totals.retried),
@@ -234,7 +234,7 @@ async fn an_answer_that_has_begun_is_never_asked_for_again() {
         &b"HTTP/1.1 200 OK\r\ncont"[..],
         b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\no",
     ] {
-        let (address, _) = closing_server(1, cut).await;
+        let address = closing_server(1, cut).await;
         let report = run(one_connection(address), 50.0, anything(), 0.5).await;
         let totals = &report.totals;
         assert!(totals.reset > 5 && totals.ok > 5, "{totals:?}");

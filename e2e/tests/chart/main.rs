@@ -191,6 +191,37 @@ fn the_definitions_are_kept_unless_asked_otherwise() {
     }
 }
 
+/// `allowedUrls` may lie anywhere, at any port; the operator's own Prometheus lies in its namespace.
+#[test]
+fn the_network_policy_lets_the_operator_reach_every_prometheus_it_may_be_told_to_ask() {
+    let helm = Helm::new(None);
+    let egress = |values: &str| {
+        let policy = documents(&helm.rendered(values))
+            .into_iter()
+            .find(|object| object["kind"] == "NetworkPolicy");
+        policy.unwrap()["spec"]["egress"].as_array().unwrap().clone()
+    };
+    let ports = |rule: &Value| -> Vec<i64> {
+        let all = rule["ports"].as_array().unwrap();
+        all.iter().map(|port| port["port"].as_i64().unwrap()).collect()
+    };
+    let rules = egress(
+        "prometheus.url=http://p.monitoring.svc:9090,prometheus.namespace=monitoring,\
+         prometheus.allowedUrls={https://thanos.example.com/a,http://other.team.svc:8480,http://plain.svc}",
+    );
+    let [.., own, others] = rules.as_slice() else {
+        panic!("{rules:?}")
+    };
+    assert_eq!(ports(own), [9090]);
+    assert_eq!(
+        own["to"][0]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"],
+        "monitoring"
+    );
+    assert_eq!(ports(others), [9090, 443, 8480, 80]);
+    assert_eq!(others["to"], Value::Null);
+    assert_eq!(egress("").len(), 2, "names and the API server");
+}
+
 /// Every value of values.yaml has its line in the schema, with nothing that only one of them knows.
 #[test]
 fn schema_and_values_name_the_same_fields() {
@@ -236,6 +267,7 @@ async fn a_real_api_server_agrees() {
         .unwrap();
     schemas::everything_passes(&cluster, &helm).await;
     restricted_namespaces_admit_the_operator(&cluster, &helm).await;
+    a_second_release_is_refused(&helm);
     uninstalling_leaves_nothing(&cluster, &helm).await;
     cluster.down().unwrap();
 }
@@ -277,6 +309,36 @@ async fn restricted_namespaces_admit_the_operator(cluster: &ControlPlane, helm: 
         .await
         .unwrap_err();
     assert!(format!("{refused:#}").contains("violates PodSecurity"), "{refused:#}");
+}
+
+/// Two operators would undo each other's work for ever.
+fn a_second_release_is_refused(helm: &Helm) {
+    for (release, namespace) in [("second", "tidewright-system"), ("tidewright", "elsewhere")] {
+        let arguments = [
+            "install",
+            release,
+            "tidewright",
+            "--namespace",
+            namespace,
+            "--create-namespace",
+            "--set",
+            IMAGES,
+        ];
+        let output = helm.output(&arguments);
+        let said = text(&output.stderr);
+        let is_told = said.contains("installed already, as release tidewright in namespace tidewright-system");
+        assert!(!output.status.success() && is_told, "{release} in {namespace}: {said}");
+    }
+    let same = [
+        "upgrade",
+        "tidewright",
+        "tidewright",
+        "--namespace",
+        "tidewright-system",
+        "--set",
+        IMAGES,
+    ];
+    helm.run(&same);
 }
 
 /// What helm made. What the operator makes at run time is looked at where it runs: cluster_uninstall.

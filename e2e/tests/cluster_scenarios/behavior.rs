@@ -25,6 +25,8 @@ fn service(scene: &Scene, scale_down: &serde_json::Value) -> Scenario {
             "/autoScaling/behavior",
             json!({"scaleUp": one_by_one, "scaleDown": scale_down}),
         )
+        // A stall of the generator, which then catches up, asks for no fifth.
+        .with("/maxReplicas", json!(4))
         .request_rate("10")
 }
 

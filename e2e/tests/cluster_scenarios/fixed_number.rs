@@ -32,7 +32,7 @@ async fn await_autoscaler(scene: &Scene, name: &str, is_there: bool) -> Result<(
 
 /// Status and reason of a condition of a HorizontalPodAutoscaler.
 async fn await_autoscaler_condition(scene: &Scene, name: &str, kind: &str, status: &str, reason: &str) -> Result<()> {
-    await_condition(&format!("{kind}={status} {reason} of {name}"), SOON, || async {
+    await_condition(&format!("{kind}={status} {reason} of {name}"), READY, || async {
         let conditions = autoscalers(scene)
             .get(name)
             .await?
@@ -127,6 +127,8 @@ async fn an_autoscaler_of_ones_own_works_from_a_fixed_number_and_only_from_one()
         await_autoscaler(&scene, "digits-cpu", false).await?;
         let fixed = service.api(client).get("digits").await?.spec.predictor.replicas;
         ensure!(fixed == 3, "the user's autoscaler writes the number: {fixed}");
+        // Its minimum alone would need no signal: it reads the pods' CPU through the selector of the scale subresource, too.
+        await_autoscaler_condition(&scene, "digits", "ScalingActive", "True", "ValidMetricFound").await?;
 
         scene.kubectl(&["delete", "hpa", "digits"]).await?;
         scene.kubectl(&["scale", "isvc", "digits", "--replicas=0"]).await?;

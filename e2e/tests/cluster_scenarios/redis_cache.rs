@@ -1,19 +1,17 @@
 //! The Redis beside each server: second level of the cache, bounded, and no part of being able to serve.
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use serde_json::json;
 use tidewright_contract::metrics::{ML_CACHE_REQUESTS, outcome, tier};
-use tidewright_contract::routes::ADMIN_PORT;
 use tidewright_e2e::fixtures::Scenario;
 use tidewright_e2e::load::{Load, LoadOptions, digits};
 use tidewright_e2e::wait::{Seen, await_condition};
 
 use crate::look::assert_nothing_failed;
-use crate::process::kill_in_pod;
+use crate::process::{kill_in_pod, server_metric};
 use crate::stage::{READY, SOON, Scene, scene};
 
 /// Images of one round: each is asked for once.
@@ -45,35 +43,10 @@ pub async fn round_at(scene: &Scene, address: SocketAddr) -> Result<()> {
     assert_nothing_failed(&report)
 }
 
-/// Of one pod alone.
-pub fn pod_address(pod: &Pod, port: u16) -> Result<SocketAddr> {
-    let address = pod.status.as_ref().and_then(|status| status.pod_ip.as_ref());
-    Ok(SocketAddr::new(
-        address.context("a pod without address")?.parse()?,
-        port,
-    ))
-}
-
 /// Look-ups of a cache level with an outcome since the server started.
 async fn lookups(pod: &Pod, tier: &str, outcome: &str) -> Result<u64> {
-    let address = pod_address(pod, ADMIN_PORT)?;
-    let client = reqwest::Client::builder()
-        .no_proxy()
-        .timeout(Duration::from_secs(5))
-        .build()?;
-    let text = client
-        .get(format!("http://{address}/metrics"))
-        .send()
-        .await?
-        .text()
-        .await?;
-    let wanted = [format!("tier=\"{tier}\""), format!("outcome=\"{outcome}\"")];
-    let mut sum = 0.0;
-    for line in text.lines().filter(|line| line.starts_with(ML_CACHE_REQUESTS.name)) {
-        if wanted.iter().all(|label| line.contains(label)) {
-            sum += line.rsplit(' ').next().context("no value")?.parse::<f64>()?;
-        }
-    }
+    let labels = [format!("tier=\"{tier}\""), format!("outcome=\"{outcome}\"")];
+    let sum = server_metric(pod, ML_CACHE_REQUESTS.name, &labels).await?;
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a counter")]
     Ok(sum as u64)
 }

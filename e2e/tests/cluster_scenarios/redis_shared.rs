@@ -6,7 +6,8 @@ use tidewright_e2e::fixtures;
 use tidewright_e2e::images;
 use tidewright_e2e::wait::{Seen, await_condition};
 
-use crate::redis_cache::{ROUND, pod_address, redis, round_at};
+use crate::process::pod_address;
+use crate::redis_cache::{ROUND, redis, round_at};
 use crate::stage::{READY, SOON, Scene, scene};
 
 /// A Redis of the user's own.

@@ -40,7 +40,7 @@ async fn await_calm(scene: &Scene, service: &Scenario) -> Result<()> {
 /// Requests per second that keep so many cores busy on this machine. Prints what it has measured.
 async fn rate_for(scene: &Scene, service: &Scenario, cores: f64, requests: &[Request]) -> Result<f64> {
     let address = service.address(&scene.client).await?;
-    let cost = calibrate::cost(&scene.client, (&scene.namespace, &service.name), address, requests).await?;
+    let (cost, _) = calibrate::cost(&scene.client, (&scene.namespace, &service.name), address, requests).await?;
     let rate = cost.rate(cores);
     progress(format_args!(
         "{}: {cost}; {rate:.1} requests/s are {:.0}m",
@@ -101,7 +101,7 @@ async fn cpu_alone_scales_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn request_rate_alone_scales_up_and_back_down_after_the_load() {
+async fn request_rate_alone_scales_up() {
     scene("rate", |scene| async move {
         let service = scene.service("digits", "digits.onnx").request_rate("20");
         let replicas = serve(&scene, &service).await?;
@@ -114,8 +114,19 @@ async fn request_rate_alone_scales_up_and_back_down_after_the_load() {
                 state.wanted == 3 && state.ready == 3
             })
             .await?;
+        assert_nothing_failed(&load.stop().await)
+    })
+    .await;
+}
 
-        // Back down, under a little load: it must not be lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn back_down_after_the_load_without_losing_what_is_left_of_it() {
+    scene("down", |scene| async move {
+        let service = scene.service("digits", "digits.onnx").request_rate("20");
+        let replicas = serve(&scene, &service).await?;
+        let requests = digits::single(&scene.models.digits);
+        let load = scale_up(&scene, &service, &replicas, (30.0, requests), 2).await?;
+        // A little load stays: it must not be lost.
         load.set_rate(6.0);
         let calm = Instant::now();
         replicas

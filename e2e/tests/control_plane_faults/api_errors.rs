@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use http::Method;
+use serde_json::json;
 use tidewright_e2e::api_proxy::{Exchange, Fault};
 use tidewright_e2e::console::progress;
 use tidewright_e2e::fixtures::Scenario;
@@ -129,6 +130,46 @@ async fn k4_error_answers_are_retried_rarely_and_never_in_a_burst() -> Result<()
             proxy.heal();
             scenario.ready(&namespace.client, PATIENCE).await?;
         }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_event_that_could_not_be_published_is_published_a_moment_later() -> Result<()> {
+    let (_turn, cluster) = turn().await?;
+    let (proxy, _operator) = through_proxy(cluster).await?;
+    with_temp_namespace(cluster, "event", |namespace| async move {
+        let path = format!("/apis/events.k8s.io/v1/namespaces/{}/events", namespace.name);
+        proxy.inject(Fault::Answer(503), Some(1), {
+            let path = path.clone();
+            move |e| e.method == Method::POST && e.path == path
+        });
+        let scenario = Scenario::new(&namespace.name, "digits", MODEL);
+        // One event alone, told once: what is lost of it never comes again.
+        scenario
+            .with_spec("/cache", json!({"memory": {"maxBytes": "9Gi"}}))
+            .apply(&namespace.client)
+            .await?;
+        await_condition("the event", PATIENCE, || async {
+            let events = cluster
+                .kubectl(["get", "events", "--namespace", &namespace.name])
+                .await?;
+            let is_told = events
+                .lines()
+                .any(|line| line.contains("InvalidSpec") && line.contains("spec.cache.memory.maxBytes"));
+            Ok(if is_told { Seen::Done(()) } else { Seen::NotYet(events) })
+        })
+        .await?;
+        let attempts: Vec<_> = proxy
+            .exchanges()
+            .into_iter()
+            .filter(|e| e.method == Method::POST && e.path == path)
+            .collect();
+        ensure!(
+            attempts.iter().any(|e| e.status == Some(503)),
+            "nothing was refused: {attempts:?}"
+        );
         Ok(())
     })
     .await

@@ -1,4 +1,5 @@
 //! The real autoscaler of Kubernetes reads our metrics API, which reads a real Prometheus.
+use std::ops::Deref;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -6,6 +7,8 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use kube::{Api, Client};
 use serde_json::{Value, json};
+use tidewright_e2e::api_proxy::ApiProxy;
+use tidewright_e2e::chart_rights;
 use tidewright_e2e::clock::Stopwatch;
 use tidewright_e2e::console::progress;
 use tidewright_e2e::control_plane::ControlPlane;
@@ -18,14 +21,30 @@ use tidewright_e2e::wait::{Seen, await_condition};
 use super::signals::{Exporter, Load, Prometheus};
 use super::{MODEL, PATIENCE, turn};
 
+/// What an operator with a metrics API registers.
+pub(super) const API_SERVICES: [&str; 2] = ["v1beta1.custom.metrics.k8s.io", "v1beta2.custom.metrics.k8s.io"];
 const GROUP: &str = "/apis/custom.metrics.k8s.io/v1beta2";
 
+/// An operator with the chart's rights, and what it needs to have them.
+pub(super) struct Operator {
+    process: OperatorProcess<'static>,
+    _proxy: ApiProxy,
+}
+
+impl Deref for Operator {
+    type Target = OperatorProcess<'static>;
+
+    fn deref(&self) -> &OperatorProcess<'static> {
+        &self.process
+    }
+}
+
 /// Starts an operator with its metrics API, and the Service that leads the API server to it.
-pub(super) async fn operator(
-    cluster: &'static ControlPlane,
-    prometheus: &Prometheus,
-) -> Result<OperatorProcess<'static>> {
+pub(super) async fn operator(cluster: &'static ControlPlane, prometheus: &Prometheus) -> Result<Operator> {
+    let (proxy, role) = chart_rights::proxy(cluster, "").await?;
     let mut options = OperatorOptions::default()
+        .through(proxy.kubeconfig())
+        .argument(format!("--owner-cluster-role={role}"))
         .argument(format!("--prometheus-url=http://{}", prometheus.address))
         .argument("--query-interval-seconds=1")
         .argument("--scrape-interval-seconds=2");
@@ -38,7 +57,10 @@ pub(super) async fn operator(
         "metadata": {"name": name, "namespace": OPERATOR_NAMESPACE, "labels": {"kubernetes.io/service-name": name}},
         "endpoints": [{"addresses": [operator.metrics_api.ip().to_string()]}], "ports": [{"port": port}]});
     cluster.apply(&[service, slice]).await?;
-    Ok(operator)
+    Ok(Operator {
+        process: operator,
+        _proxy: proxy,
+    })
 }
 
 pub(super) async fn await_replicas(client: &Client, scenario: &Scenario, wanted: i32) -> Result<Duration> {
@@ -139,7 +161,15 @@ async fn real_autoscaler_follows_rate_and_queue_and_holds_while_prometheus_is_de
         await_scaling(client, &rate, "InvalidSpec").await?;
         exporter.set("rate", Load { rate: 35.0, queue: 0.0 });
         await_replicas(client, &rate, 4).await?;
-        Ok(())
+        await_condition("the refused service to be counted on", PATIENCE, || async {
+            let status = rate.api(client).get("rate").await?.status.unwrap_or_default();
+            Ok(if status.desired_replicas == Some(4) {
+                Seen::Done(())
+            } else {
+                Seen::NotYet(format!("{:?}", status.desired_replicas))
+            })
+        })
+        .await
     })
     .await;
     unregister(cluster).await?;
@@ -245,10 +275,7 @@ async fn rights(cluster: &ControlPlane, namespace: &str, direct: std::net::Socke
 #[tokio::test]
 async fn metrics_api_of_another_program_is_left_alone_and_cpu_scales_alone() -> Result<()> {
     let (_turn, cluster) = turn().await?;
-    let foreign = json!({"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": "v1beta1.custom.metrics.k8s.io"},
-        "spec": {"group": "custom.metrics.k8s.io", "version": "v1beta1", "groupPriorityMinimum": 100, "versionPriority": 100,
-            "insecureSkipTLSVerify": true, "service": {"name": "prometheus-adapter", "namespace": "monitoring"}}});
-    cluster.apply(&[foreign]).await?;
+    cluster.apply(&[foreign()]).await?;
     let exporter = Exporter::start(cluster).await?;
     let prometheus = Prometheus::start(cluster, exporter.address)?;
     let operator = operator(cluster, &prometheus).await?;
@@ -290,7 +317,10 @@ async fn metrics_api_of_another_program_is_left_alone_and_cpu_scales_alone() -> 
             let events = cluster
                 .kubectl(["get", "events", "--namespace", &namespace.name])
                 .await?;
-            Ok(if events.contains("MetricsApiTaken") {
+            // With its text: who has it.
+            let is_told =
+                |line: &str| line.contains("MetricsApiTaken") && line.contains("monitoring/prometheus-adapter");
+            Ok(if events.lines().any(is_told) {
                 Seen::Done(())
             } else {
                 Seen::NotYet(events)
@@ -310,6 +340,13 @@ async fn metrics_api_of_another_program_is_left_alone_and_cpu_scales_alone() -> 
     outcome
 }
 
+/// The group in the hands of another program.
+pub(super) fn foreign() -> Value {
+    json!({"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": API_SERVICES[0]},
+        "spec": {"group": "custom.metrics.k8s.io", "version": "v1beta1", "groupPriorityMinimum": 100, "versionPriority": 100,
+            "insecureSkipTLSVerify": true, "caBundle": null, "service": {"name": "prometheus-adapter", "namespace": "monitoring", "port": 443}}})
+}
+
 /// Waits until the autoscaler of a service reads metrics of these types.
 async fn await_metrics(client: &Client, scenario: &Scenario, wanted: &[&str]) -> Result<()> {
     let autoscalers: Api<HorizontalPodAutoscaler> = Api::namespaced(client.clone(), &scenario.namespace);
@@ -327,8 +364,13 @@ async fn await_metrics(client: &Client, scenario: &Scenario, wanted: &[&str]) ->
 }
 
 /// Without an answering server, an APIService would keep namespaces from being deleted.
-async fn unregister(cluster: &ControlPlane) -> Result<()> {
-    let names = ["v1beta1.custom.metrics.k8s.io", "v1beta2.custom.metrics.k8s.io"];
-    let arguments = ["delete", "apiservice", "--ignore-not-found", names[0], names[1]];
+pub(super) async fn unregister(cluster: &ControlPlane) -> Result<()> {
+    let arguments = [
+        "delete",
+        "apiservice",
+        "--ignore-not-found",
+        API_SERVICES[0],
+        API_SERVICES[1],
+    ];
     cluster.kubectl(arguments).await.map(drop)
 }

@@ -16,7 +16,7 @@ use tidewright_e2e::fixtures::{Scenario, conditions};
 use tidewright_e2e::namespace::with_temp_namespace;
 use tidewright_e2e::wait::{Seen, await_condition};
 
-use super::metrics_api::{await_replicas, await_scaling, operator};
+use super::metrics_api::{await_replicas, await_scaling, operator, unregister};
 use super::signals::{Exporter, Load, Prometheus};
 use super::{MODEL, PATIENCE, turn};
 
@@ -135,7 +135,9 @@ async fn direct_mode_scales_by_itself_holds_without_prometheus_and_hands_over_bo
         ensure!(kept == [3], "{kept:?}");
         Ok(())
     });
-    outcome.await
+    let outcome = outcome.await;
+    unregister(cluster).await?;
+    outcome
 }
 
 #[tokio::test]
@@ -145,7 +147,7 @@ async fn advice_changes_nothing_and_paused_nobody_scales() -> Result<()> {
     let prometheus = Prometheus::start(cluster, exporter.address)?;
     let operator = operator(cluster, &prometheus).await?;
     operator.await_ready(PATIENCE).await?;
-    with_temp_namespace(cluster, "advice", |namespace| async move {
+    let outcome = with_temp_namespace(cluster, "advice", |namespace| async move {
         let (client, name) = (&namespace.client, &namespace.name);
         exporter.set("digits", Load { rate: 25.0, queue: 0.0 });
         // Nobody scales while it pauses, although both would.
@@ -181,5 +183,7 @@ async fn advice_changes_nothing_and_paused_nobody_scales() -> Result<()> {
         })
         .await
     })
-    .await
+    .await;
+    unregister(cluster).await?;
+    outcome
 }

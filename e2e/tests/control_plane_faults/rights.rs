@@ -8,13 +8,13 @@ use kube::Api;
 use kube::api::{WatchEvent, WatchParams};
 use serde_json::json;
 use tidewright_e2e::api_proxy::ApiProxy;
+use tidewright_e2e::chart_rights;
 use tidewright_e2e::clock::Stopwatch;
 use tidewright_e2e::console::progress;
 use tidewright_e2e::control_plane::ControlPlane;
-use tidewright_e2e::fixtures::{Scenario, objects};
+use tidewright_e2e::fixtures::Scenario;
 use tidewright_e2e::namespace::with_temp_namespace;
 use tidewright_e2e::operator_process::{OperatorOptions, OperatorProcess};
-use tidewright_e2e::paths;
 use tidewright_e2e::wait::{Seen, await_condition};
 
 use super::{MODEL, PATIENCE, turn};
@@ -24,16 +24,8 @@ const EDITS: i32 = 40;
 
 /// Gives a user the chart's own rights, except to list and watch NetworkPolicies.
 async fn grant(cluster: &ControlPlane) -> Result<()> {
-    let chart = paths::repository_dir().join("charts/tidewright").display().to_string();
-    let arguments = [
-        "template",
-        "tidewright",
-        &chart,
-        "--show-only=templates/rbac-cluster.yaml",
-        "--set=images.operator=a,images.server=b,images.redis=c",
-    ];
-    let text = cluster.program("helm", arguments, None).await?;
-    let mut role = objects(&text)?
+    let mut role = chart_rights::rendered(cluster, "")
+        .await?
         .into_iter()
         .find(|object| object["kind"] == "ClusterRole")
         .context("no ClusterRole in the chart")?;

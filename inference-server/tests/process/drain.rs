@@ -7,6 +7,26 @@ use serde_json::json;
 
 use crate::support::{Client, Running, Server, command, model, path, request};
 
+/// Far longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits for a condition; fails when it does not come.
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = tidewright_server::clock::now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE, "waited for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Waits until so many requests have come: a count that only grows, unlike that of those who wait.
+fn await_received(admin: &mut Client, requests: u32) {
+    let line = format!("http_requests_received_total{{route=\"/api/v1/predict\"}} {requests}\n");
+    until("the requests to be received", || {
+        admin.get("/metrics").unwrap().body.contains(&line)
+    });
+}
+
 /// What became of the requests of one client.
 #[derive(Debug, Default)]
 struct Tally {
@@ -60,13 +80,11 @@ fn under_load_no_request_is_lost() {
             for _ in 0..8 {
                 scope.spawn(|| load(&server, body, &tally, &removed));
             }
-            while tally.answered.load(Ordering::Relaxed) < 50 {
-                std::thread::sleep(Duration::from_millis(5));
-            }
+            until("50 answers", || tally.answered.load(Ordering::Relaxed) >= 50);
             server.signal("TERM");
             // During the grace readiness is false while requests are still served.
             let mut admin = Client::connect(server.admin).unwrap();
-            while admin.get("/ready").unwrap().status == 200 {}
+            until("readiness to go", || admin.get("/ready").unwrap().status != 200);
             assert!(admin.get("/ready").unwrap().body.contains("\"state\":\"draining\""));
             assert_eq!(admin.get("/live").unwrap().status, 200);
             let answer = Client::connect(server.http)
@@ -76,9 +94,9 @@ fn under_load_no_request_is_lost() {
             assert_eq!((answer.status, answer.closes), (200, true));
             // News travels: for a while connections are still opened.
             let before = tally.answered.load(Ordering::Relaxed);
-            while tally.answered.load(Ordering::Relaxed) < before + 5 {
-                std::thread::sleep(Duration::from_millis(5));
-            }
+            until("5 more answers", || {
+                tally.answered.load(Ordering::Relaxed) >= before + 5
+            });
             removed.store(true, Ordering::Relaxed);
         });
         let ended = server.end();
@@ -118,7 +136,7 @@ fn what_waits_in_the_queue_is_answered_before_the_end() {
             })
             .collect();
         let mut admin = Client::connect(server.admin).unwrap();
-        while !admin.get("/metrics").unwrap().body.contains("ml_requests_in_flight 20") {}
+        await_received(&mut admin, 20);
         server.signal("TERM");
         for call in calls {
             call.join().unwrap();
@@ -146,12 +164,7 @@ fn the_drain_timeout_ends_it_and_the_lost_are_counted() {
         client.send(&request("/api/v1/predict", r#"{"features":[1]}"#)).unwrap();
     }
     let mut admin = Client::connect(server.admin).unwrap();
-    while !admin
-        .get("/metrics")
-        .unwrap()
-        .body
-        .contains("ml_queue_depth{queue=\"batch\"} 5")
-    {}
+    await_received(&mut admin, 60);
     server.signal("TERM");
     let ended = server.end();
     assert_eq!(ended.status.code(), Some(6), "{}", ended.log);
@@ -219,9 +232,10 @@ fn a_signal_while_loading_ends_it_at_once() {
             .and_then(|mut admin| admin.get("/ready"))
             .map(|answer| answer.body)
     };
-    while !state().is_ok_and(|body| body.contains("\"state\":\"warming\"") || body.contains("\"state\":\"loading\"")) {
+    until("it to load", || {
         assert!(child.0.try_wait().unwrap().is_none(), "ended by itself");
-    }
+        state().is_ok_and(|body| body.contains("\"state\":\"warming\"") || body.contains("\"state\":\"loading\""))
+    });
     assert!(state().unwrap().contains("\"waitingFor\":[\"model slow\"]"));
     let told = std::process::Command::new("kill")
         .args(["-TERM", &child.0.id().to_string()])
@@ -239,7 +253,7 @@ fn a_second_signal_cuts_the_grace_short() {
     let server = Server::start(&["--model", &model, "--drain-grace-seconds", "600"]);
     server.signal("TERM");
     let mut admin = Client::connect(server.admin).unwrap();
-    while admin.get("/ready").unwrap().status == 200 {}
+    until("readiness to go", || admin.get("/ready").unwrap().status != 200);
     server.signal("TERM");
     assert_eq!(server.end().status.code(), Some(0));
 }

@@ -16,14 +16,13 @@ fn outcome(server: &Server, status: &str) -> f64 {
     ))
 }
 
-/// Calls that are still under way.
-async fn in_the_background(server: &Server, count: usize) -> JoinSet<u16> {
+/// That many calls in the background.
+fn calls(server: &Server, count: usize) -> JoinSet<u16> {
     let mut calls = JoinSet::new();
     for _ in 0..count {
         let server = server.clone();
         calls.spawn(async move { slow(&server).await.status });
     }
-    server.metric_becomes("ml_requests_in_flight", count as f64).await;
     calls
 }
 
@@ -60,13 +59,13 @@ async fn beyond_the_concurrency_429() {
     let mut config = config(&["slow"]);
     config.limits.max_concurrency = 2;
     let server = server(&config);
-    let calls = in_the_background(&server, 2).await;
+    let under_way = [(); 2].map(|()| server.app.pipeline.enter().unwrap());
     let refused = slow(&server).await;
     assert_eq!(
         (refused.status, refused.error().as_str()),
         (429, "2 requests are under way, the limit")
     );
-    assert_eq!(calls.join_all().await, [200; 2]);
+    drop(under_way);
     assert_eq!(slow(&server).await.status, 200, "places come back");
 }
 
@@ -77,12 +76,7 @@ async fn whoever_is_not_served_before_the_deadline_gets_504_and_takes_no_place()
     config.batcher.max_batch_size = 1;
     let server = server(&config);
     // More work than one second holds.
-    let mut calls = JoinSet::new();
-    for _ in 0..60 {
-        let server = server.clone();
-        calls.spawn(async move { slow(&server).await.status });
-    }
-    let statuses = calls.join_all().await;
+    let statuses = calls(&server, 60).join_all().await;
     let served = statuses.iter().filter(|status| **status == 200).count();
     let late = statuses.iter().filter(|status| **status == 504).count();
     assert_eq!(served + late, 60);
@@ -102,28 +96,24 @@ async fn a_caller_who_leaves_gives_up_his_place_and_is_counted() {
     let mut config = config(&["slow"]);
     config.batcher.max_batch_size = 1;
     let server = server(&config);
-    let first = in_the_background(&server, 1).await;
-    server.metric_becomes("ml_queue_depth{queue=\"batch\"}", 0.0).await;
-    let mut leavers = JoinSet::new();
-    for _ in 0..5 {
-        let server = server.clone();
-        leavers.spawn(async move { slow(&server).await.status });
-    }
-    server.metric_becomes("ml_queue_depth{queue=\"batch\"}", 5.0).await;
+    let success = "ml_predictions_total{model=\"slow\",model_version=\"1\",status=\"success\"}";
+    let accepted = ["ml_requests_in_flight", success];
+    // Work for more than a second: whoever comes after them waits behind them for as long.
+    let first = calls(&server, 20);
+    server.sum_becomes(&accepted, 20.0).await;
+    let mut leavers = calls(&server, 5);
+    server.sum_becomes(&accepted, 25.0).await;
     leavers.shutdown().await;
-    assert!(
-        server.metric("ml_queue_depth{queue=\"batch\"}").abs() < f64::EPSILON,
-        "at once"
-    );
+    assert!(server.metric("ml_requests_in_flight") <= 20.0, "at once");
     assert!((outcome(&server, "cancelled") - 5.0).abs() < f64::EPSILON);
     assert!(
         (server.metric("http_requests_total{route=\"/api/v1/predict\",method=\"POST\",code=\"499\"}") - 5.0).abs()
             < f64::EPSILON
     );
-    assert_eq!(first.join_all().await, [200]);
+    assert_eq!(first.join_all().await, [200; 20]);
     assert!(
-        (server.metric("ml_batch_size_sum{model=\"slow\",model_version=\"1\"}") - 1.0).abs() < f64::EPSILON,
-        "only the one who stayed was computed"
+        (server.metric("ml_batch_size_sum{model=\"slow\",model_version=\"1\"}") - 20.0).abs() < f64::EPSILON,
+        "only those who stayed were computed"
     );
     assert!(server.metric("ml_requests_in_flight").abs() < f64::EPSILON);
 }

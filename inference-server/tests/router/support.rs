@@ -141,12 +141,19 @@ impl Server {
 
     /// Waits until the series has the value; fails after ten seconds.
     pub async fn metric_becomes(&self, series: &str, value: f64) {
+        self.sum_becomes(&[series], value).await;
+    }
+
+    /// Waits until the series have the value together; fails after ten seconds. What is being done and what is done already make a sum that only
+    /// grows, whenever one looks.
+    pub async fn sum_becomes(&self, series: &[&str], value: f64) {
+        let sum = || series.iter().map(|series| self.metric(series)).sum::<f64>();
         for _ in 0..2000 {
-            if (self.metric(series) - value).abs() < f64::EPSILON {
+            if (sum() - value).abs() < f64::EPSILON {
                 return;
             }
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
-        panic!("{series} is {}, expected {value}", self.metric(series));
+        panic!("{series:?} is {}, expected {value}", sum());
     }
 }

@@ -165,3 +165,77 @@ fn prepared<K: Child>(wanted: &K) -> Result<Value> {
     object.annotations_mut().insert(labels::APPLIED_HASH.to_owned(), hash);
     serde_json::to_value(&object).map_err(encode)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use http::{Request, Response};
+    use http_body_util::BodyExt as _;
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::client::Body;
+    use serde_json::json;
+
+    use super::*;
+
+    /// An API server that has nothing, takes everything, and remembers what it was sent.
+    fn client(sent: &Arc<Mutex<Vec<Value>>>) -> Client {
+        let sent = Arc::clone(sent);
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let sent = Arc::clone(&sent);
+            async move {
+                let is_get = request.method() == http::Method::GET;
+                let body = request.into_body().collect().await?.to_bytes();
+                let (status, answer) = if is_get {
+                    let status = json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "message": "", "code": 404});
+                    (404, serde_json::to_vec(&status)?)
+                } else {
+                    sent.lock().unwrap().push(serde_json::from_slice(&body)?);
+                    (200, body.to_vec())
+                };
+                Ok::<_, Box<dyn std::error::Error + Send + Sync>>(
+                    Response::builder().status(status).body(Body::from(answer))?,
+                )
+            }
+        });
+        Client::new(service, "default")
+    }
+
+    fn config_map(value: &str, uid: Option<&str>) -> ConfigMap {
+        serde_json::from_value(json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "data": {"a": value},
+            "metadata": {"name": "digits-cpu-1", "namespace": "demo", "uid": uid,
+                "ownerReferences": [{"apiVersion": "x/v1", "kind": "X", "name": "digits", "uid": "owner", "controller": true}]},
+        }))
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_applied_is_what_was_looked_at_and_not_another_of_its_name() {
+        let sent = Arc::default();
+        let client = client(&sent);
+        let live = Some(Arc::new(config_map("old", Some("u1"))));
+        let (_, is_written) = apply(&client, &config_map("new", None), live).await.unwrap();
+        assert!(is_written);
+        let (_, is_written) = apply(&client, &config_map("new", None), None).await.unwrap();
+        assert!(is_written);
+        let uids: Vec<Value> = sent
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|body| body["metadata"]["uid"].clone())
+            .collect();
+        assert_eq!(uids, [json!("u1"), Value::Null], "a new one has no uid yet");
+    }
+
+    #[tokio::test]
+    async fn what_another_controls_is_not_taken() {
+        let sent = Arc::default();
+        let client = client(&sent);
+        let mut foreign = config_map("old", Some("u1"));
+        foreign.metadata.owner_references = None;
+        let refused = apply(&client, &config_map("new", None), Some(Arc::new(foreign))).await;
+        assert!(matches!(refused, Err(Error::NotOurs { .. })));
+        assert!(sent.lock().unwrap().is_empty());
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use kube::runtime::events::{Event as ApiEvent, EventType, Recorder as ApiRecorder, Reporter};
@@ -13,6 +14,8 @@ use crate::events::Event;
 
 /// More than any cluster needs; beyond it the oldest are forgotten, and might be told twice.
 const REMEMBERED_MAX: usize = 4096;
+/// Before an event that could not be published is tried once more.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// Publishes events.
 pub struct Recorder {
@@ -66,8 +69,22 @@ impl Recorder {
         };
         // A recorder of its own for each: one that is kept takes the next event of this reason for the one before, and shows the old text.
         let recorder = ApiRecorder::new(self.client.clone(), self.reporter.clone());
-        let publishing = recorder.publish(&api_event, &reference);
-        if let Err(error) = call(|| "publish an event".to_owned(), publishing).await {
+        let publish = || {
+            call(
+                || "publish an event".to_owned(),
+                recorder.publish(&api_event, &reference),
+            )
+        };
+        let mut published = publish().await;
+        // What it tells of happens once, and the status that it goes with was written a moment ago: more than a hiccup it is rarely.
+        if published
+            .as_ref()
+            .is_err_and(|error| error.is_transient() && !error.is_namespace_ending())
+        {
+            tokio::time::sleep(AGAIN_AFTER).await;
+            published = publish().await;
+        }
+        if let Err(error) = published {
             let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
             told.forget(uid, &event.dedupe_key);
             drop(told);
@@ -111,8 +128,6 @@ impl Told {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn at(second: i64) -> Timestamp {
