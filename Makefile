@@ -14,11 +14,11 @@ help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## Start a cluster, install the charts, serve a model, load it, watch it scale; KEEP=1 leaves the cluster up
-	@e2e/make/environment.sh demo
 	@# One build for all of them: built one by one, their common dependencies would have other features each time and be compiled three times.
-	@start=$$(date +%s); echo "── compile"; \
+	@start=$$(date +%s); e2e/make/environment.sh cluster && echo "── compile" && \
 	$(CARGO) build --quiet --locked --release --bins -p tidewright-e2e -p tidewright-operator -p tidewright-server && \
-	TIDEWRIGHT_COMPILE_SECONDS=$$(($$(date +%s) - start)) TIDEWRIGHT_BINARIES="$${CARGO_TARGET_DIR:-target}/release" \
+	seconds=$$(($$(date +%s) - start)) && echo "── compile: $$seconds s" && \
+	TIDEWRIGHT_COMPILE_SECONDS=$$seconds TIDEWRIGHT_BINARIES="$${CARGO_TARGET_DIR:-target}/release" \
 		"$${CARGO_TARGET_DIR:-target}/release/tidewright-demo"
 
 test: ## Everything that must hold before a change is taken, fast things first; prints the time of each part
@@ -34,7 +34,7 @@ cluster: ## Tests on a whole cluster of one node, with real images, load and aut
 	@e2e/make/test.sh environment images cluster
 
 conformance: ## Clients and test suites of others against the server: SUITES="tritonclient grpc kserve openapi h2spec onnx"; report in target/conformance
-	@e2e/make/environment.sh demo
+	@e2e/make/environment.sh
 	@e2e/make/conformance.sh $(SUITES)
 
 fuzz: ## The fuzz targets for longer than `make unit` runs them: RUNS=10000000 each, SEED=1
@@ -50,11 +50,11 @@ images: ## Build the container images with buildah
 	@e2e/make/test.sh environment images
 
 bench: ## Measure the server against a bare HTTP echo, interleaved; prints ratios
-	@e2e/make/environment.sh demo
+	@e2e/make/environment.sh
 	@$(CARGO) run --quiet --locked -p tidewright-e2e --release --bin tidewright-bench
 
 bench-server: ## Measure the server beside an echo, ONNX Runtime alone, mosec and FastAPI, interleaved: ROUNDS=5 SECONDS=10; in target/bench-server
-	@e2e/make/environment.sh demo
+	@e2e/make/environment.sh
 	@$(CARGO) run --quiet --locked -p tidewright-e2e --release --bin tidewright-bench -- rows --rounds $(or $(ROUNDS),5) --seconds $(or $(SECONDS),10)
 
 bench-scaling: ## Compare scaling policies on recorded traces: TRACES=folder, SEEDS=3, SWEEP=1; table and plots in target/bench-scaling
@@ -65,7 +65,7 @@ crds: ## Write crds/ and the CRD chart anew from the Rust types
 	@UPDATE=1 $(CARGO) test --quiet --locked -p tidewright-e2e --test crd_chart_is_current
 
 deps: ## Check the toolchains and install the missing Debian packages
-	@e2e/make/environment.sh
+	@e2e/make/environment.sh tests
 
 fetch: deps ## Build or download everything that is cached, ahead of time
 	@e2e/make/test.sh fetch

@@ -1,8 +1,9 @@
 #!/bin/sh
 # Says in one sentence what this machine lacks to build and test, or installs it where that is possible: Debian packages, as root.
 #
-#   environment.sh          what `make test` needs
-#   environment.sh demo     what the demo and the benchmark need
+#   environment.sh                  what everything needs
+#   environment.sh tests            and what the tests of the operator and of the server need
+#   environment.sh [tests] cluster  and what the cluster in a box needs
 set -eu
 
 missing() {
@@ -10,21 +11,32 @@ missing() {
     exit 1
 }
 
+# The newest that one of the pinned modules asks for.
+go_wanted=$(sed -n 's/^go //p' "$(dirname "$0")"/../cluster/*/go.mod | sort -V | tail -n 1)
+
+# The cluster in a box needs namespaces and mounts. Said now, not after builds of many minutes.
+case " $* " in *" cluster "*)
+    [ -n "${TIDEWRIGHT_E2E_USE_EXISTING_CLUSTER:-}" ] || [ "$(id -u)" = 0 ] ||
+        missing "needs root, for namespaces and mounts of the cluster that it starts: run it as root, or in a virtual machine of yours."
+    ;;
+esac
+
 command -v cargo >/dev/null ||
     missing "needs Rust: install rustup (https://rustup.rs); rust-toolchain.toml then picks the version."
 if command -v go >/dev/null; then
-    # "go version go1.26.8 linux/amd64"; read without a network, hence GOTOOLCHAIN=local.
+    # Read without a network, hence GOTOOLCHAIN=local.
     version=$(GOTOOLCHAIN=local go env GOVERSION)
-    minor=$(echo "$version" | sed -n 's/^go1\.\([0-9]*\).*/\1/p')
-    [ "${minor:-0}" -ge 26 ] || missing "needs Go 1.26 or newer to build Kubernetes from source (https://go.dev/dl), and found $version."
+    oldest=$(printf '%s\n' "${version#go}" "$go_wanted" | sort -V | head -n 1)
+    [ "$oldest" = "$go_wanted" ] ||
+        missing "needs Go $go_wanted or newer to build Kubernetes from source (https://go.dev/dl), and found $version."
 else
-    missing "needs Go 1.26 or newer to build Kubernetes from source: https://go.dev/dl."
+    missing "needs Go $go_wanted or newer to build Kubernetes from source: https://go.dev/dl."
 fi
 
 # program:package. What the cluster in a box needs beside these it installs itself.
 needed="cc:gcc git:git python3:python3"
 # Tests of the operator and of the server talk to real ones.
-[ "${1:-}" = demo ] || needed="$needed redis-server:redis-server prometheus:prometheus"
+case " $* " in *" tests "*) needed="$needed redis-server:redis-server prometheus:prometheus" ;; esac
 packages=""
 for pair in $needed; do
     command -v "${pair%%:*}" >/dev/null || packages="$packages ${pair##*:}"

@@ -30,7 +30,12 @@ programs() { cargo build --workspace --locked --bins; }
 
 run() {
     case $1 in
-    environment) e2e/make/environment.sh ;;
+    environment)
+        local -a words=()
+        case " ${parts[*]} " in *" unit "* | *" control-plane "*) words+=(tests) ;; esac
+        case " ${parts[*]} " in *" control-plane "* | *" images "* | *" cluster "* | *" chart "*) words+=(cluster) ;; esac
+        e2e/make/environment.sh "${words[@]}"
+        ;;
     fmt) cargo fmt --all --check ;;
     clippy) cargo clippy --workspace --all-targets --locked -- -D warnings ;;
     deny) e2e/make/deny.sh ;;
@@ -57,10 +62,12 @@ run() {
 if [ $# -eq 0 ] || [ "$1" = all ]; then
     set -- "${all[@]}"
 fi
+parts=("$@")
 
 declare -a lines=()
 status=0
 ran=()
+begun=$(date +%s)
 for part in "$@"; do
     if [ "$status" -ne 0 ]; then
         lines+=("$(printf '%-14s %8s  not run' "$part" -)")
@@ -78,6 +85,7 @@ done
 echo
 echo "== parts"
 printf '%s\n' "${lines[@]}"
+printf '%-14s %6s s\n' total "$(($(date +%s) - begun))"
 echo
 echo "== test runners"
 for part in "${ran[@]}"; do

@@ -111,7 +111,9 @@ impl Access {
         S: AsRef<OsStr>,
     {
         // Whatever they cache is worth nothing to the user.
-        let home = tempfile::tempdir()?;
+        // Beside the kubeconfig: what is killed leaves it to whoever clears that folder.
+        let beside = self.kubeconfig.parent().unwrap_or_else(|| Path::new("."));
+        let home = tempfile::tempdir_in(beside)?;
         let mut command = Command::new(self.binaries.path(name)?);
         command
             .args(arguments)

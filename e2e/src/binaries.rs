@@ -101,9 +101,14 @@ impl Binaries {
             let dir = module.ensure(&root)?;
             programs.extend(module.programs.iter().map(|(_, name)| (*name, dir.join(name))));
         }
-        // Gigabytes, and nothing is left to be built: whoever has come here has waited for all who build.
-        for (_, folder) in go_caches(&root) {
-            let _ = fs::remove_dir_all(folder);
+        // Gigabytes, and nothing is left to be built here. Another checkout may have other pins, and be building.
+        if go_caches(&root).iter().any(|(_, folder)| folder.exists()) {
+            let locks: Vec<_> = MODULES.iter().map_while(|module| module.try_lock(&root)).collect();
+            if locks.len() == MODULES.len() {
+                for (_, folder) in go_caches(&root) {
+                    let _ = fs::remove_dir_all(folder);
+                }
+            }
         }
         Ok(Self { programs })
     }
@@ -150,12 +155,22 @@ impl Module {
         Ok(short_hex(&hash.finalize()))
     }
 
+    fn lock_path(&self, root: &Path) -> PathBuf {
+        root.join(format!(".{}.lock", self.name))
+    }
+
+    /// None while another process builds.
+    fn try_lock(&self, root: &Path) -> Option<Flock<fs::File>> {
+        let file = fs::File::create(self.lock_path(root)).ok()?;
+        Flock::lock(file, FlockArg::LockExclusiveNonblock).ok()
+    }
+
     fn ensure(&self, root: &Path) -> Result<PathBuf> {
         let done = root.join(format!("{}-{}", self.name, self.key()?));
         if done.is_dir() {
             return Ok(done);
         }
-        let lock_path = root.join(format!(".{}.lock", self.name));
+        let lock_path = self.lock_path(root);
         let lock_file = fs::File::create(&lock_path).with_context(|| format!("creating {}", lock_path.display()))?;
         let _lock = match Flock::lock(lock_file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => lock,

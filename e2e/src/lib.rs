@@ -34,6 +34,7 @@ pub mod options;
 pub mod packages;
 pub mod paths;
 pub mod pki;
+pub mod plugin;
 pub mod registry;
 pub mod revision;
 pub mod sandbox;

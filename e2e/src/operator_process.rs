@@ -246,20 +246,25 @@ pub(crate) async fn create_namespace(access: &Access) -> Result<()> {
     access.apply(&[namespace]).await
 }
 
-/// The operator's binary: cargo puts it beside the folder of the test programs.
+/// The operator's binary.
 fn program() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os("TIDEWRIGHT_OPERATOR_PROGRAM") {
-        return Ok(path.into());
+    match std::env::var_os("TIDEWRIGHT_OPERATOR_PROGRAM") {
+        Some(path) => Ok(path.into()),
+        None => built("tidewright-operator"),
     }
+}
+
+/// A binary of the operator's package: cargo puts it beside the folder of the test programs.
+pub fn built(name: &str) -> Result<PathBuf> {
     let here = std::env::current_exe().context("the path of this program")?;
     here.ancestors()
         .skip(1)
         .take(3)
-        .map(|dir| dir.join("tidewright-operator"))
+        .map(|dir| dir.join(name))
         .find(|candidate| Path::is_file(candidate))
         .with_context(|| {
             format!(
-                "tidewright-operator was not found near {}: run `cargo build -p tidewright-operator`",
+                "{name} was not found near {}: run `cargo build -p tidewright-operator`",
                 here.display()
             )
         })

@@ -1,10 +1,11 @@
-//! How many requests may be under way at once: a permit per request, given back when it is dropped.
+//! How many requests may be under way at once, and how many bytes of bodies they may hold: permits, given back when they are dropped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::Error;
 
@@ -59,6 +60,71 @@ impl Drop for Permit {
     }
 }
 
+/// Bytes of bodies that may be held at once, in units of [`UNIT_BYTES`]: who sends slowly holds them for long.
+#[derive(Debug)]
+pub struct Bodies {
+    free: Arc<Semaphore>,
+    limit_bytes: u64,
+}
+
+/// What a semaphore counts: fine enough for a small body, and its largest number is terabytes.
+const UNIT_BYTES: u64 = 1024;
+
+/// The bytes that one request holds. They are given back when it is dropped.
+#[derive(Debug)]
+pub struct Room<'a> {
+    bodies: &'a Bodies,
+    held: Option<OwnedSemaphorePermit>,
+}
+
+impl Bodies {
+    /// So many in all.
+    pub fn new(limit_bytes: u64) -> Self {
+        let units = usize::try_from(limit_bytes.div_ceil(UNIT_BYTES)).unwrap_or(Semaphore::MAX_PERMITS);
+        Self {
+            free: Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))),
+            limit_bytes,
+        }
+    }
+
+    /// Room for one request, which has none yet.
+    pub fn room(&self) -> Room<'_> {
+        Room {
+            bodies: self,
+            held: None,
+        }
+    }
+}
+
+impl Room<'_> {
+    /// Makes it hold so many bytes, if they are free.
+    ///
+    /// # Errors
+    /// `Overloaded` if other requests hold them.
+    pub fn grow(&mut self, bytes: u64) -> Result<(), Error> {
+        let held = self.held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let wanted = usize::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(usize::MAX);
+        let more = u32::try_from(wanted.saturating_sub(held)).unwrap_or(u32::MAX);
+        if more == 0 {
+            return Ok(());
+        }
+        let Ok(permit) = Arc::clone(&self.bodies.free).try_acquire_many_owned(more) else {
+            return Err(Error::Overloaded {
+                message: format!(
+                    "the bodies of other requests take most of the {} bytes that there are for them",
+                    self.bodies.limit_bytes
+                ),
+                retry_after: Duration::from_secs(1),
+            });
+        };
+        match &mut self.held {
+            Some(held) => held.merge(permit),
+            None => self.held = Some(permit),
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,5 +145,20 @@ mod tests {
                 .collect::<Result<Vec<_>, _>>()
                 .is_ok()
         );
+    }
+
+    #[test]
+    fn bodies_share_what_there_is_and_give_it_back() {
+        let bodies = Bodies::new(10 * 1024);
+        let mut one = bodies.room();
+        one.grow(1).unwrap();
+        one.grow(6 * 1024).unwrap();
+        one.grow(2 * 1024).unwrap();
+        let mut other = bodies.room();
+        other.grow(4 * 1024).unwrap();
+        assert!(matches!(other.grow(4 * 1024 + 1), Err(Error::Overloaded { .. })));
+        drop(one);
+        other.grow(10 * 1024).unwrap();
+        assert!(bodies.room().grow(1).is_err());
     }
 }

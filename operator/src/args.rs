@@ -95,6 +95,10 @@ pub struct RunArgs {
     #[arg(long, env = "TIDEWRIGHT_SCALING_INTERVAL_SECONDS", default_value = "1", value_parser = seconds)]
     pub scaling_interval_seconds: Duration,
 
+    /// Bytes of memory for the ledger: every decision with what it was made of, for `kubectl tide` (modes Advise and Direct). 0: none is kept.
+    #[arg(long, env = "TIDEWRIGHT_LEDGER_BYTES", default_value_t = 8 << 20)]
+    pub ledger_bytes: usize,
+
     /// Serve custom.metrics.k8s.io for HorizontalPodAutoscalers.
     #[arg(long, env = "TIDEWRIGHT_METRICS_API", default_value_t = true, action = clap::ArgAction::Set)]
     pub metrics_api: bool,

@@ -32,6 +32,7 @@ use crate::domain::decided::Decisions;
 use crate::domain::published::{Change, Published, ServiceKey};
 use crate::domain::signals::Signals;
 use crate::domain::subscriptions::Subscriptions;
+use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::{admin, controller, metrics_api, sources, telemetry};
 use facts::Facts;
@@ -125,6 +126,7 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
     let times = settings::times(&args);
     let (decided_sender, decided) = mpsc::channel(DECIDED_QUEUED_MAX);
     let may_write = MayWrite::new(term);
+    let ledger = Arc::new(Ledger::new(args.ledger_bytes));
     let services = caches.inference_services.clone();
     let ctx = Arc::new(Context {
         client: client.clone(),
@@ -157,6 +159,7 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
         registration: args.metrics_api.then(|| registration.clone()),
         progress: Arc::clone(&progress),
         published: args.prometheus_url.is_some().then(|| Arc::clone(&published)),
+        ledger: Arc::clone(&ledger),
         started_at: clock.now(),
         clock: Arc::clone(&clock),
     });
@@ -187,10 +190,11 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
         may_write,
         metrics: metrics.clone(),
         clock: Arc::clone(&clock),
+        ledger,
         changed: decided_sender,
     };
     // It writes: it ends with the controller, before the Lease is given back.
-    tasks.spawn(named("autoscaler", autoscaler.run(stop.clone())));
+    let mut scaling = Some(tokio::spawn(autoscaler.run(stop.clone())));
     if args.metrics_api {
         tasks.spawn(named(
             "metrics API",
@@ -256,12 +260,17 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
         signal = stop_signal() => { tracing::info!(signal, "ending"); None }
         Some(ended) = tasks.join_next() => Some(ended.unwrap_or_else(|error| Err(anyhow::anyhow!("{error}")))),
         ended = &mut controlling => Some(ended.context("the controller's loop")),
+        ended = end_of(&mut scaling) => Some(ended.map_err(anyhow::Error::from).and_then(|ended| ended.map_err(Into::into)).context("the autoscaler")),
         // Without it the process would be a follower for ever, and seem well.
         ended = end_of(&mut leading) => Some(ended.map_err(anyhow::Error::from).and_then(|led| led.map_err(Into::into)).context("the election")),
     };
     stop.cancel();
     if !controlling.is_finished() && tokio::time::timeout(DRAIN_TIMEOUT, controlling).await.is_err() {
         tracing::warn!("reconciles that had begun did not end in {} s", DRAIN_TIMEOUT.as_secs());
+    }
+    if let Some(scaling) = scaling.filter(|task| !task.is_finished()) {
+        // A write that has begun ends within three seconds.
+        let _ = tokio::time::timeout(LEASE_TIMEOUT, scaling).await;
     }
     stop_lease.cancel();
     if let Some(leading) = leading.filter(|task| !task.is_finished()) {

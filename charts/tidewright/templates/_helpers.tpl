@@ -21,3 +21,9 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end -}}
+
+{{- /* The port of an address. */ -}}
+{{- define "tidewright.port" -}}
+{{- $named := regexFind ":[0-9]+$" (urlParse .).host | trimPrefix ":" -}}
+{{- if $named }}{{ $named }}{{ else if hasPrefix "https:" . }}443{{ else }}80{{ end -}}
+{{- end -}}

@@ -29,6 +29,7 @@ const NAMESPACES: [&str; 3] = [NAMESPACE, MONITORING, OPERATOR_NAMESPACE];
 /// The claim of examples/demo.yaml.
 const CLAIM: &str = "models";
 const DEFINITION: &str = "inferenceservices.serving.tidewright.dev";
+const METRICS_APIS: [&str; 2] = ["v1beta1.custom.metrics.k8s.io", "v1beta2.custom.metrics.k8s.io"];
 /// Until the proxy of a node knows a port.
 const PORT_TIMEOUT: Duration = Duration::from_secs(30);
 const READY_TIMEOUT: Duration = Duration::from_mins(3);
@@ -128,6 +129,19 @@ impl Ground {
         ensure!(
             definitions.get_opt(DEFINITION).await?.is_none(),
             "Tidewright is installed on the cluster already, and the demo would remove it"
+        );
+        let text = access
+            .kubectl(["get", "apiservices,clusterroles", "--output=name"])
+            .await?;
+        let is_there = |name: &str| text.lines().any(|line| line.ends_with(name));
+        if let Some(taken) = METRICS_APIS.into_iter().find(|name| is_there(name)) {
+            bail!(
+                "the cluster has {taken} already, of another program: request rate and queue depth could not be read by its autoscalers"
+            );
+        }
+        ensure!(
+            !is_there("/test-prometheus"),
+            "the cluster has a ClusterRole test-prometheus already, and the demo would remove it"
         );
         Ok(Self::Existing(Existing { access, images }))
     }

@@ -22,6 +22,7 @@ use crate::clock::Stopwatch;
 use crate::cluster::Cluster;
 use crate::console::progress;
 use crate::images;
+use crate::load;
 use crate::models::{Classifier, Models};
 use crate::options::{ClusterOptions, HpaTiming};
 use crate::shared::USE_BOX;
@@ -30,7 +31,7 @@ use crate::{packages, paths};
 use drive::Driven;
 use ground::Ground;
 use report::{Page, Phase};
-use verdict::{Facts, tenths};
+use verdict::{FIND_BINARIES, Facts, tenths};
 use versions::versions;
 
 /// What a run leaves in its folder: for programs, and for people.
@@ -110,8 +111,13 @@ pub fn main() -> ExitCode {
 
 /// Whether everything that it claims happened.
 async fn demo() -> Result<bool> {
+    let compiled_before = Phases::compiled_before();
+    let compile = Phase {
+        name: "compile".to_owned(),
+        seconds: compiled_before,
+    };
     let mut phases = Phases {
-        all: Vec::new(),
+        all: (compiled_before > 0.0).then_some(compile).into_iter().collect(),
         total: Stopwatch::start(),
     };
     // What an earlier run has shown is not what this one shows.
@@ -143,6 +149,7 @@ async fn demo() -> Result<bool> {
     let outcome = on_cluster(&ground, &models.digits_wide, &mut phases).await;
     if let Err(error) = &outcome {
         progress(format_args!("failed: {error:#}"));
+        report_failure(&phases, error);
     }
     if !matches!(outcome, Ok(true)) {
         crate::dump::namespace(&ground, NAMESPACE).await;
@@ -154,13 +161,10 @@ async fn demo() -> Result<bool> {
 /// Compiles, builds the images and starts a box with them, or brings them to the box that the environment names.
 async fn on_a_box(phases: &mut Phases) -> Result<Ground> {
     let recipes = phases
-        .run("compile", async {
+        .run(FIND_BINARIES, async {
             tokio::task::spawn_blocking(|| images::named(&[])).await?
         })
         .await?;
-    if let Some(compile) = phases.all.last_mut() {
-        compile.seconds = tenths(compile.seconds + Phases::compiled_before());
-    }
     let build = recipes.clone();
     let built = phases
         .run("images", async {
@@ -202,6 +206,30 @@ async fn on_cluster(ground: &Ground, classifier: &Classifier, phases: &mut Phase
     let driven = drive::drive(ground, &client, classifier, prometheus, phases).await?;
     let versions = versions(ground, &client).await?;
     finish(ground, classifier, phases, &driven, versions)
+}
+
+/// What there is, for whoever looks for the report of a run that came to no end. Best effort.
+fn report_failure(phases: &Phases, error: &anyhow::Error) {
+    let facts = Facts {
+        phases: phases.all.clone(),
+        total_seconds: phases.seconds(),
+        ..Facts::default()
+    };
+    let outcome = verdict::outcome(&facts);
+    let claims = [verdict::claim("the demo comes to its end", false, format!("{error:#}"))];
+    let page = Page {
+        outcome: &outcome,
+        claims: &claims,
+        hardware: &hardware(),
+        load: &load::Report::default(),
+        samples: &[],
+        scale_ups: &[],
+        bands: &[],
+        texts: &[],
+    };
+    if let Err(error) = report::write(&target_dir(), &page) {
+        progress(format_args!("no report either: {error:#}"));
+    }
 }
 
 /// Judges, writes and prints what is left.

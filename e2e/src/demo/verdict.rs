@@ -6,12 +6,15 @@ use super::watch::ScaleUp;
 use crate::load::Totals;
 
 /// Phases whose work is done once and kept: the second run of a machine skips it.
-pub const KEPT_PHASES: [&str; 4] = [
+pub const KEPT_PHASES: [&str; 5] = [
+    "compile",
     "cluster programs (cached)",
     "train the model (cached)",
-    "compile",
+    FIND_BINARIES,
     "images",
 ];
+/// Compiles what `make demo` has not compiled yet.
+pub const FIND_BINARIES: &str = "binaries for the images";
 /// Of a bare machine with two cores.
 const TOTAL_SECONDS_MAX: f64 = 45.0 * 60.0;
 /// Without what is kept.

@@ -155,8 +155,8 @@ pub fn v2(classifier: &Classifier, count: usize) -> Arc<[Request]> {
     (0..classifier.images.len().min(64)).map(request).collect()
 }
 
-/// Requests for the slow model, whose answer to x is 2 x.
-pub fn doubling(model: &str) -> Arc<[Request]> {
+/// Requests of so many items for the slow model, whose answer to x is 2 x.
+pub fn doubling(model: &str, items: usize) -> Arc<[Request]> {
     #[derive(Deserialize)]
     struct Output {
         data: Vec<f32>,
@@ -170,14 +170,21 @@ pub fn doubling(model: &str) -> Arc<[Request]> {
             method: Method::POST,
             path: routes::V2_MODEL_INFER.replace("{model}", model),
             body: Bytes::from(
-                json!({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [x]}]}).to_string(),
+                json!({"inputs": [{"name": "x", "datatype": "FP32", "shape": [items, 1], "data": vec![x; items]}]})
+                    .to_string(),
             ),
             check: Arc::new(move |body| {
                 let answer: Infer = serde_json::from_slice(body).map_err(|error| error.to_string())?;
-                let found = answer.outputs.first().and_then(|output| output.data.first()).copied();
-                match found {
-                    Some(y) if (y - 2.0 * f32::from(x)).abs() < 1e-3 => Ok(()),
-                    other => Err(format!("2 * {x} = {other:?}")),
+                let found = answer
+                    .outputs
+                    .first()
+                    .map(|output| output.data.as_slice())
+                    .unwrap_or_default();
+                let is_twice = |y: &f32| (y - 2.0 * f32::from(x)).abs() < 1e-3;
+                if found.len() == items && found.iter().all(is_twice) {
+                    Ok(())
+                } else {
+                    Err(format!("{items} times 2 * {x} = {found:?}"))
                 }
             }),
         })
@@ -242,7 +249,7 @@ mod tests {
 
     #[test]
     fn twice_is_twice() {
-        let requests = doubling("slow");
+        let requests = doubling("slow", 1);
         assert_eq!(requests[0].path, "/v2/models/slow/infer");
         assert_eq!(
             (requests[2].check)(br#"{"outputs":[{"name":"y","data":[6.0]}]}"#),

@@ -133,7 +133,7 @@ pub struct Window {
 }
 
 /// Everything, at the end.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Report {
     pub totals: Totals,
     pub latency: Quantiles,

@@ -206,13 +206,13 @@ fn the_network_policy_lets_the_operator_reach_every_prometheus_it_may_be_told_to
         all.iter().map(|port| port["port"].as_i64().unwrap()).collect()
     };
     let rules = egress(
-        "prometheus.url=http://p.monitoring.svc:9090,prometheus.namespace=monitoring,\
+        "prometheus.url=http://p.monitoring.svc:8428,prometheus.namespace=monitoring,\
          prometheus.allowedUrls={https://thanos.example.com/a,http://other.team.svc:8480,http://plain.svc}",
     );
     let [.., own, others] = rules.as_slice() else {
         panic!("{rules:?}")
     };
-    assert_eq!(ports(own), [9090]);
+    assert_eq!(ports(own), [9090, 8428]);
     assert_eq!(
         own["to"][0]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"],
         "monitoring"

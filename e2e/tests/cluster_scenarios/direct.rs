@@ -1,14 +1,67 @@
 //! The operator scales by itself: real servers and a real Prometheus, and no HorizontalPodAutoscaler.
-use anyhow::ensure;
+use anyhow::{Result, ensure};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use kube::Api;
 use kube::api::ListParams;
 use serde_json::json;
 use tidewright_e2e::load::digits;
+use tidewright_e2e::plugin::tide;
 
 use crate::look::{ReplicaWatch, assert_nothing_failed, await_decision, await_reason};
 use crate::scaling::scale_up;
-use crate::stage::{READY, SOON, scene};
+use crate::stage::{READY, SOON, Scene, scene};
+
+/// What people ask, through the API server and the kubelet.
+async fn ask_the_plugin(scene: &Scene) -> Result<()> {
+    let kubeconfig = scene.cluster.kubeconfig();
+    let ask = async |arguments: &[&str]| -> Result<String> {
+        let all: Vec<&str> = ["--namespace", &scene.namespace]
+            .into_iter()
+            .chain(arguments.iter().copied())
+            .collect();
+        let answer = tide(&kubeconfig, &all).await?;
+        ensure!(answer.code == Some(0), "{arguments:?}: {answer:?}");
+        Ok(answer.stdout)
+    };
+    let why = ask(&["why", "digits"]).await?;
+    for part in ["3 cpu: request_rate", "SIGNAL", "(winner)", "ScalingReady"] {
+        ensure!(why.contains(part), "no {part:?} in {why}");
+    }
+    let explained = ask(&["explain", "digits", "--at", "1s"]).await?;
+    ensure!(explained.contains("the same decision, bit for bit"), "{explained}");
+    let more = ask(&["what-if", "digits", "--rate", "90"]).await?;
+    ensure!(more.contains("5 cpu: request_rate 90 needs 5"), "{more}");
+    let top = ask(&["top", "--once"]).await?;
+    ensure!(
+        top.contains("digits") && top.contains("Direct") && top.contains("3/3"),
+        "{top}"
+    );
+    let json: serde_json::Value = serde_json::from_str(&ask(&["why", "digits", "--output", "json"]).await?)?;
+    ensure!(json["pools"][0]["to"] == 3, "{json:#}");
+    // With twice as much for each replica fewer would have been enough.
+    let spec = scene.service("digits", "digits.onnx").with(
+        "/autoScaling",
+        json!({"mode": "Direct", "metrics": [{"type": "RequestRate", "target": {"type": "AverageValue", "averageValue": "40"}}]}),
+    );
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("other.yaml");
+    std::fs::write(&file, spec.object.to_string())?;
+    let file = file.display().to_string();
+    let replayed = ask(&["replay", "digits", "--policy", &file, "--output", "json"]).await?;
+    let courses: serde_json::Value = serde_json::from_str(&replayed)?;
+    let cost = |which: &str| courses[which]["replica_seconds"].as_f64().unwrap_or(f64::NAN);
+    ensure!(cost("other") < cost("recorded"), "{courses:#}");
+    let nobody = tide(
+        &kubeconfig,
+        &["--namespace", &scene.namespace, "explain", "nobody", "--at", "1s"],
+    )
+    .await?;
+    ensure!(
+        nobody.code == Some(1) && nobody.stderr.contains("no decision about"),
+        "{nobody:?}"
+    );
+    Ok(())
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn direct_mode_scales_up_without_a_horizontal_pod_autoscaler() {
@@ -29,6 +82,7 @@ async fn direct_mode_scales_up_without_a_horizontal_pod_autoscaler() {
         let autoscalers: Api<HorizontalPodAutoscaler> = Api::namespaced(client.clone(), &scene.namespace);
         let all = autoscalers.list(&ListParams::default()).await?.items;
         ensure!(all.is_empty(), "{all:?}");
+        ask_the_plugin(&scene).await?;
         assert_nothing_failed(&load.stop().await)
     })
     .await;

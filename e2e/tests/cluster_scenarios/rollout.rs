@@ -19,8 +19,10 @@ use crate::stage::{READY, Scene, scene};
 
 /// Requests per second, and the most connections: each carries one request at a time.
 const RATE: f64 = 40.0;
-/// The same of the slow model, which takes 60 ms of a core for each: one server alone can do it, and two requests often meet at one.
-const SLOW_RATE: f64 = 12.0;
+/// The same of the slow model, which takes 60 ms of a core for each item, so a quarter of a second for a request: one server alone can do it, and two
+/// requests often meet at one.
+const SLOW_RATE: f64 = 3.0;
+const SLOW_ITEMS: usize = 4;
 const CONNECTIONS: usize = 8;
 const SLOW: &str = "slow";
 
@@ -29,7 +31,7 @@ const CONNECT_RETRIES: u32 = 20;
 /// From the first connection that a dead server refuses to the last: the kubelet notices, the EndpointSlice changes, the proxy follows.
 const NOTICED: Duration = Duration::from_secs(15);
 /// Without a refusal, at this rate, the Service knows.
-const CALM: Duration = Duration::from_secs(2);
+const CALM: Duration = Duration::from_secs(4);
 
 async fn replicas(scene: &Scene, model: &str, count: usize) -> Result<Scenario> {
     let service = scene
@@ -52,7 +54,7 @@ async fn load(scene: &Scene, service: &Scenario, connect_retries: u32) -> Result
     let profile = match service.name.as_str() {
         SLOW => Profile {
             rate: SLOW_RATE,
-            requests: digits::doubling(SLOW),
+            requests: digits::doubling(SLOW, SLOW_ITEMS),
         },
         _ => Profile {
             rate: RATE,
@@ -60,7 +62,7 @@ async fn load(scene: &Scene, service: &Scenario, connect_retries: u32) -> Result
         },
     };
     let load = Load::start(options, profile);
-    served(&load, 100).await?;
+    served(&load, if service.name == SLOW { 5 } else { 100 }).await?;
     Ok(load)
 }
 
@@ -143,7 +145,7 @@ async fn a_pod_deleted_by_force_under_load_loses_at_most_what_was_in_flight() {
         let name = victim.metadata.name.context("a pod without name")?;
         let pods: Api<Pod> = Api::namespaced(client.clone(), &scene.namespace);
         pods.delete(&name, &DeleteParams::default().grace_period(0)).await?;
-        served(&load, 20).await?;
+        served(&load, 5).await?;
         await_condition("two ready pods without the deleted one", READY, || async {
             let pods = service.pods(client).await?;
             let of = |pod: &Pod| (pod.metadata.name.clone().unwrap_or_default(), is_ready(pod));
@@ -156,7 +158,7 @@ async fn a_pod_deleted_by_force_under_load_loses_at_most_what_was_in_flight() {
             })
         })
         .await?;
-        served(&load, 100).await?;
+        served(&load, 10).await?;
         let totals = load.stop().await.totals;
         progress(format_args!(
             "pod deleted by force: {} requests, {} lost in flight, {} connections tried again",
@@ -179,7 +181,7 @@ async fn a_server_killed_under_load_loses_what_was_in_flight_and_comes_back() {
         let victim = service.pods(client).await?.pop().context("no pod")?;
         let name = victim.metadata.name.clone().context("a pod without name")?;
         let server = find_in_pod(&victim, "inference-server")?;
-        // One is computed for 60 ms, the other waits for it: both are lost.
+        // At least one of them has not begun: it takes a quarter of a second more, far longer than the kill.
         await_condition("two requests to be in flight", READY, || async {
             let in_flight = server_metric(&victim, ML_REQUESTS_IN_FLIGHT.name, &[]).await?;
             Ok(if in_flight >= 2.0 { Seen::Done(()) } else { Seen::not_yet(in_flight) })
@@ -197,7 +199,7 @@ async fn a_server_killed_under_load_loses_what_was_in_flight_and_comes_back() {
         })
         .await?;
         let back = killed.elapsed().as_secs_f64();
-        served(&load, 100).await?;
+        served(&load, 10).await?;
         let report = load.stop().await;
         let totals = &report.totals;
         progress(format_args!(
@@ -222,7 +224,7 @@ fn is_ready(pod: &Pod) -> bool {
         .any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
-/// Waits until connections are refused no more, for [`CALM`] and ten answers. The seconds from `killed` to the last refusal.
+/// Waits until connections are refused no more, for [`CALM`] and eight answers. The seconds from `killed` to the last refusal.
 async fn last_refusal(load: &Load, killed: Instant) -> Result<f64> {
     let (mut last, mut refused, mut answered) = (killed, load.totals().connect_retried, load.totals().ok);
     await_condition("connections to be refused no more", NOTICED + CALM, || {
@@ -230,7 +232,7 @@ async fn last_refusal(load: &Load, killed: Instant) -> Result<f64> {
         if totals.connect_retried > refused {
             (last, refused, answered) = (Instant::now(), totals.connect_retried, totals.ok);
         }
-        let is_over = last.elapsed() > CALM && totals.ok >= answered + 10;
+        let is_over = last.elapsed() > CALM && totals.ok >= answered + 8;
         std::future::ready(Ok(if is_over {
             Seen::Done(())
         } else {

@@ -163,7 +163,7 @@ async fn queue_depth_alone_scales_up_for_few_slow_requests() {
     scene("queue", |scene| async move {
         let service = slow(&scene).queue_depth("4");
         let replicas = serve(&scene, &service).await?;
-        let requests = digits::doubling("slow");
+        let requests = digits::doubling("slow", 1);
         // Too much for two replicas, and a fifth less than what three can do.
         let rate = rate_for(&scene, &service, 2.4 * SLOW_LIMIT, &requests).await?;
         let load = scale_up(&scene, &service, &replicas, (rate, requests), 3).await?;

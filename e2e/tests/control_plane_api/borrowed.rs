@@ -12,7 +12,7 @@ async fn fields_of_kubernetes_own_types_are_bounded_as_kubernetes_bounds_them() 
     let policy = |of: &str, value: i64, period: i64| json!({"type": of, "value": value, "periodSeconds": period});
     let preferred = |weight: i64, operator: &str| {
         json!({"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": weight,
-            "preference": {"matchExpressions": [{"key": "disk", "operator": operator, "values": ["ssd"]}]}}]}})
+            "preference": {"matchExpressions": [{"key": "disk", "operator": operator, "values": ["1"]}]}}]}})
     };
     let tolerated = |operator: &str, effect: &str, seconds: i64| json!([{"key": "gpu", "operator": operator, "effect": effect, "tolerationSeconds": seconds}]);
     let scaling = "/spec/predictor/autoScaling";
@@ -44,6 +44,12 @@ async fn fields_of_kubernetes_own_types_are_bounded_as_kubernetes_bounds_them() 
         ),
         (affinity, preferred(101, "In"), "less than or equal to 100"),
         (affinity, preferred(1, "Is"), "supported values"),
+        (
+            affinity,
+            json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "zone",
+                "labelSelector": {"matchExpressions": [{"key": "a", "operator": "Gt", "values": ["1"]}]}}]}}),
+            "supported values",
+        ),
         (tolerations, tolerated("Maybe", "NoExecute", 1), "supported values"),
         (tolerations, tolerated("Exists", "Never", 1), "supported values"),
         (
@@ -72,7 +78,7 @@ async fn fields_of_kubernetes_own_types_are_bounded_as_kubernetes_bounds_them() 
     }
     let accepted = [
         (scaling, behavior(3600, policy("Percent", 100, 1800), "Disabled")),
-        (affinity, preferred(100, "NotIn")),
+        (affinity, preferred(100, "Gt")),
         (tolerations, tolerated("Exists", "NoExecute", 30)),
         ("/spec/predictor/nodeSelector", json!({"disk": ""})),
         ("/spec/predictor/labels", json!({"example.com/team": "a".repeat(63)})),

@@ -70,6 +70,12 @@ fn cases() -> Vec<Case> {
             json!(10),
         ),
         case(
+            "batcher.maxLatency (milliseconds) must be less than timeout (seconds)",
+            "/spec/predictor/batcher",
+            json!({"maxLatency": 60_000}),
+            json!({"maxLatency": 59_999}),
+        ),
+        case(
             "storageUri must start with pvc:// (pvc://CLAIM/PATH) or file:///",
             "/spec/predictor/model/storageUri",
             json!("s3://bucket/model.onnx"),
@@ -370,6 +376,11 @@ async fn bounds_and_formats_are_enforced_by_the_schema() -> Result<()> {
             "should match",
         ),
         ("/spec/cache/redis", json!({"mode": "Shared"}), "supported values"),
+        (
+            "/spec/cache/redis",
+            json!({"mode": "External", "url": "redis://a:65536"}),
+            "should match",
+        ),
     ];
     let mut wrong = Vec::new();
     for (at, value, part) in cases {

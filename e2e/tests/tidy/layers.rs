@@ -18,7 +18,11 @@ pub const OPERATOR: Table = &[
     ("events", &["domain"]),
     ("cluster", &["domain", "events", "error", "metrics", "clock"]),
     ("sources", &["domain", "error", "metrics", "clock"]),
-    ("autoscaler", &["domain", "cluster", "error", "metrics", "clock"]),
+    ("ledger", &["domain"]),
+    (
+        "autoscaler",
+        &["domain", "cluster", "ledger", "error", "metrics", "clock"],
+    ),
     (
         "controller",
         &[
@@ -35,7 +39,19 @@ pub const OPERATOR: Table = &[
         ],
     ),
     ("metrics_api", &["domain", "cluster", "error", "metrics", "clock"]),
-    ("admin", &["domain", "cluster", "error", "metrics", "clock"]),
+    ("admin", &["domain", "cluster", "ledger", "error", "metrics", "clock"]),
+    (
+        "plugin",
+        &[
+            "domain",
+            "validate",
+            "autoscaler",
+            "cluster",
+            "ledger",
+            "error",
+            "clock",
+        ],
+    ),
     ("telemetry", &["args", "error"]),
     ("args", &["error"]),
 ];
@@ -73,7 +89,6 @@ pub const SERVER: Table = &[
             "clock",
         ],
     ),
-    ("admin", &["lifecycle", "error", "metrics", "clock"]),
     (
         "http",
         &[

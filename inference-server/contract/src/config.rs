@@ -106,6 +106,8 @@ pub struct LimitsConfig {
     pub timeout_seconds: u32,
     /// Largest request body; beyond it 413.
     pub body_bytes_max: u64,
+    /// Bodies of all requests that are being read or computed, together; beyond it 429. One of the largest always fits.
+    pub bodies_bytes_max: u64,
     /// Open connections on the serving port; beyond it new ones wait in the kernel's backlog.
     pub connections_max: u32,
     /// Time for a client to send a request's head on an open connection, idle time between requests included.
@@ -272,6 +274,7 @@ impl Default for LimitsConfig {
             max_concurrency: 0,
             timeout_seconds: 60,
             body_bytes_max: 16 * 1024 * 1024,
+            bodies_bytes_max: 256 * 1024 * 1024,
             connections_max: 4096,
             idle_timeout_seconds: 75,
         }

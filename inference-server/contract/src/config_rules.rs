@@ -73,6 +73,12 @@ pub(super) fn check(config: &ServeConfig, problems: &mut Problems) {
         4 * 1024 * 1024 * 1024,
     );
     problems.within(
+        "limits.bodiesBytesMax",
+        config.limits.bodies_bytes_max,
+        1024,
+        1024 * 1024 * 1024 * 1024,
+    );
+    problems.within(
         "limits.connectionsMax",
         u64::from(config.limits.connections_max),
         1,
@@ -96,7 +102,8 @@ pub(super) fn check(config: &ServeConfig, problems: &mut Problems) {
     }
     check_execution(config, problems);
     problems.within("drain.graceSeconds", u64::from(config.drain.grace_seconds), 0, 600);
-    problems.within("drain.timeoutSeconds", u64::from(config.drain.timeout_seconds), 1, 3600);
+    // Beyond the longest timeout of a request: its answer has to leave, too.
+    problems.within("drain.timeoutSeconds", u64::from(config.drain.timeout_seconds), 1, 3660);
     if config.log.filter.trim().is_empty() {
         problems.add("log.filter", "must not be empty; use \"off\" to log nothing");
     }

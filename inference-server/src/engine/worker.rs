@@ -52,12 +52,15 @@ pub struct Shared {
 
 /// Failures in a row (not blamed on the input) after which the session is taken for lost: a device error stays until the session is made anew.
 const FAILURES_MAX: u32 = 3;
+const PANICKED: &str = "the engine panicked";
 const REBUILD_DELAY_MIN: Duration = Duration::from_millis(200);
 const REBUILD_DELAY_MAX: Duration = Duration::from_secs(30);
 
 /// How a turn of the loop ended.
 enum Turn {
     Done,
+    /// The engine fails again and again; it may be that what it was given is to blame.
+    Worn,
     /// The engine is lost.
     Lost,
     /// There will be no more jobs.
@@ -109,17 +112,24 @@ pub fn work(mut engine: Box<dyn Engine>, shared: &Shared) {
             let Some(job) = shared.source.next() else {
                 return Turn::Last;
             };
-            if run(&mut engine, job, &mut failures) {
-                Turn::Lost
-            } else {
-                Turn::Done
-            }
+            run(&mut engine, job, &mut failures)
         }));
         match turn {
             Ok(Turn::Last) => return,
             Ok(Turn::Done) => {
                 panics = 0;
                 continue;
+            }
+            Ok(Turn::Worn) => {
+                panics = 0;
+                failures = 0;
+                // Made before the old one goes: requests that fail may be to blame themselves, and others must not find nobody who serves.
+                if let Ok(Ok(fresh)) = catch_unwind(AssertUnwindSafe(|| (shared.factory)())) {
+                    let worn = std::mem::replace(&mut engine, fresh);
+                    let _ = catch_unwind(AssertUnwindSafe(move || drop(worn)));
+                    (shared.on_event)(Event::Rebuilt);
+                    continue;
+                }
             }
             Ok(Turn::Lost) => panics = 0,
             Err(_) => {
@@ -148,47 +158,78 @@ fn delay_after(panics: u32) -> Duration {
         .min(REBUILD_DELAY_MAX)
 }
 
-/// Runs one job; `true` when the engine is lost.
-fn run(engine: &mut Box<dyn Engine>, job: Box<dyn Job>, failures: &mut u32) -> bool {
-    match catch_unwind(AssertUnwindSafe(|| engine.run(job.inputs()))) {
-        Ok(Ok(outputs)) => {
+/// Runs one job.
+fn run(engine: &mut Box<dyn Engine>, job: Box<dyn Job>, failures: &mut u32) -> Turn {
+    let error = match attempt(engine, job.inputs()) {
+        Ok(outputs) => {
             *failures = 0;
             job.finish(Ok(outputs));
-            false
+            return Turn::Done;
         }
-        Ok(Err(error)) => {
-            if matches!(error, RunError::Failed(_)) {
-                *failures += 1;
+        Err(Trouble::Panicked) => {
+            job.finish(Err(RunError::Failed(PANICKED.to_owned())));
+            return Turn::Lost;
+        }
+        Err(Trouble::Refused(error)) => error,
+    };
+    let parts = job.divide();
+    if parts.is_empty() {
+        *failures += u32::from(matches!(error, RunError::Failed(_)));
+        job.finish(Err(error));
+        return turn_after(*failures);
+    }
+    drop(job);
+    // One bad item must not fail the others in its batch: each is run alone. However many of them are bad, that is one failure, and none if another is
+    // served: then it is not the engine.
+    let mut is_served = false;
+    let mut is_failed = matches!(error, RunError::Failed(_));
+    let mut parts = parts.into_iter();
+    while let Some(part) = parts.next() {
+        match attempt(engine, part.inputs()) {
+            Ok(outputs) => {
+                is_served = true;
+                part.finish(Ok(outputs));
             }
-            if *failures >= FAILURES_MAX {
-                tracing::error!(?error, failures, "the engine failed repeatedly, it is replaced");
-                job.finish(Err(error));
-                return true;
+            Err(Trouble::Refused(error)) => {
+                is_failed |= matches!(error, RunError::Failed(_));
+                part.finish(Err(error));
             }
-            // One bad item must not fail the others in its batch: each is run alone.
-            let parts = job.divide();
-            if parts.is_empty() {
-                job.finish(Err(error));
-                return false;
-            }
-            drop(job);
-            let mut parts = parts.into_iter();
-            while let Some(part) = parts.next() {
-                if run(engine, part, failures) {
-                    for rest in parts {
-                        rest.finish(Err(RunError::Failed("the engine was lost".to_owned())));
-                    }
-                    return true;
+            Err(Trouble::Panicked) => {
+                part.finish(Err(RunError::Failed(PANICKED.to_owned())));
+                for rest in parts {
+                    rest.finish(Err(RunError::Failed("the engine was lost".to_owned())));
                 }
+                return Turn::Lost;
             }
-            false
-        }
-        Err(_) => {
-            tracing::error!("the engine panicked, it is replaced");
-            job.finish(Err(RunError::Failed("the engine panicked".to_owned())));
-            true
         }
     }
+    if is_served {
+        *failures = 0;
+    } else {
+        *failures += u32::from(is_failed);
+    }
+    turn_after(*failures)
+}
+
+fn turn_after(failures: u32) -> Turn {
+    if failures < FAILURES_MAX {
+        return Turn::Done;
+    }
+    tracing::error!(failures, "the engine failed repeatedly, it is replaced");
+    Turn::Worn
+}
+
+enum Trouble {
+    Panicked,
+    Refused(RunError),
+}
+
+fn attempt(engine: &mut Box<dyn Engine>, inputs: &[Tensor]) -> Result<Vec<Tensor>, Trouble> {
+    let outcome = catch_unwind(AssertUnwindSafe(|| engine.run(inputs))).map_err(|_| {
+        tracing::error!("the engine panicked, it is replaced");
+        Trouble::Panicked
+    })?;
+    outcome.map_err(Trouble::Refused)
 }
 
 fn rebuild(shared: &Shared) -> Option<Box<dyn Engine>> {

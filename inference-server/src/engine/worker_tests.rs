@@ -226,3 +226,37 @@ fn a_bad_item_fails_alone_and_a_panic_costs_only_the_engine() {
     assert_eq!(restarts.load(Ordering::Relaxed), 2);
     assert_eq!(shared.alive.load(Ordering::Relaxed), 0);
 }
+
+#[test]
+fn requests_that_fail_beside_good_ones_do_not_cost_the_engine() {
+    let (reply, answers) = mpsc::channel();
+    // Each batch has two that fail: six failures, and six of others that are served.
+    let batches = [vec![1, 13, 13, 2], vec![13, 3, 13, 4], vec![13, 13, 5, 6]];
+    let jobs = batches.into_iter().map(|values| job(values, &reply)).collect();
+    let Counted { shared, events } = counted(jobs, Arc::new(|| Ok(Box::new(Moody))));
+    work(Box::new(Moody), &shared);
+    drop((reply, shared.source));
+    let served: Vec<i64> = answers
+        .iter()
+        .filter(|(_, result)| result.is_ok())
+        .map(|(values, _)| values[0])
+        .collect();
+    assert_eq!(served, [1, 2, 3, 4, 5, 6]);
+    assert_eq!(*events.lock().unwrap(), [Event::Ended]);
+}
+
+#[test]
+fn an_engine_that_fails_again_and_again_is_replaced_without_a_moment_without_one() {
+    let (reply, answers) = mpsc::channel();
+    let batches = [vec![13], vec![13, 13], vec![13], vec![8]];
+    let jobs = batches.into_iter().map(|values| job(values, &reply)).collect();
+    let Counted { shared, events } = counted(jobs, Arc::new(|| Ok(Box::new(Patient))));
+    work(Box::new(Moody), &shared);
+    drop((reply, shared.source));
+    assert_eq!(
+        answers.iter().filter(|(_, result)| result.is_ok()).count(),
+        1,
+        "a batch that fails counts once"
+    );
+    assert_eq!(*events.lock().unwrap(), [Event::Rebuilt, Event::Ended]);
+}

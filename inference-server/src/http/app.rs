@@ -14,6 +14,7 @@ use super::infer::Incoming;
 use super::respond::{self, Answer};
 use super::route::{ModelRef, Route, route};
 use super::{coding, format, infer, metadata};
+use crate::admission::Bodies;
 use crate::clock;
 use crate::error::Error;
 use crate::lifecycle::{Lifecycle, State};
@@ -32,6 +33,8 @@ pub struct App {
     pub metrics: SharedMetrics,
     pub limits: LimitsConfig,
     pub pipeline: Pipeline,
+    /// Bytes of bodies.
+    pub bodies: Bodies,
     /// The names that will be served, known from the start.
     pub names: Vec<Name>,
     routes: Vec<RouteMetrics>,
@@ -49,6 +52,7 @@ impl App {
         Self {
             lifecycle,
             metrics,
+            bodies: Bodies::new(limits.bodies_bytes_max.max(limits.body_bytes_max)),
             limits,
             pipeline,
             names,

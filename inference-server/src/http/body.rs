@@ -10,6 +10,7 @@ use hyper::body::Body;
 
 use super::coding::{self, Coding};
 use super::format;
+use crate::admission::Room;
 use crate::clock;
 use crate::error::Error;
 use crate::protocols::document::Format;
@@ -92,6 +93,7 @@ pub async fn read<B>(
     head: Head,
     body: B,
     limit_bytes: u64,
+    room: &mut Room<'_>,
     deadline: Instant,
 ) -> Result<Bytes, Error>
 where
@@ -99,18 +101,18 @@ where
 {
     let within = deadline.saturating_duration_since(clock::now());
     let reading = async {
-        let bytes = collect(headers, body, limit_bytes).await?;
-        match head.coding {
-            None => Ok(bytes),
-            Some(coding) => coding::decode(coding, &bytes, limit_bytes).await,
-        }
+        let bytes = collect(headers, body, limit_bytes, room).await?;
+        let Some(coding) = head.coding else { return Ok(bytes) };
+        let decoded = coding::decode(coding, &bytes, limit_bytes).await?;
+        room.grow(bytes.len() as u64 + decoded.len() as u64)?;
+        Ok(decoded)
     };
     tokio::time::timeout(within.max(Duration::from_millis(1)), reading)
         .await
         .unwrap_or(Err(Error::BodyTimeout))
 }
 
-async fn collect<B>(headers: &HeaderMap, mut body: B, limit_bytes: u64) -> Result<Bytes, Error>
+async fn collect<B>(headers: &HeaderMap, mut body: B, limit_bytes: u64, room: &mut Room<'_>) -> Result<Bytes, Error>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -127,6 +129,7 @@ where
         if length > limit_bytes {
             return Err(Error::TooLarge { limit_bytes });
         }
+        room.grow(length)?;
         if whole.is_empty() {
             match first.take() {
                 None => {

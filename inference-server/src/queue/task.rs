@@ -203,6 +203,17 @@ impl<T> Queue<T> {
         self.arrived.notify_all();
     }
 
+    /// Nothing more is accepted, and what waits is dropped: nobody waits for it any more.
+    pub fn abandon(&self) {
+        let waiting = self.lock(|inner| {
+            inner.closed = true;
+            std::mem::replace(&mut inner.state, State::new(self.capacity))
+        });
+        // Outside the lock: whoever is dropped may look at the line.
+        drop(waiting);
+        self.arrived.notify_all();
+    }
+
     /// Whether [`close`](Self::close) was called.
     pub fn is_closed(&self) -> bool {
         self.lock(|inner| inner.closed)
@@ -234,6 +245,36 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn what_waits_in_an_abandoned_line_is_dropped_and_workers_end() {
+        let depth = Arc::new(AtomicI64::new(0));
+        let counted = Arc::clone(&depth);
+        let policy = Policy {
+            items_max: 4,
+            latency_max: Duration::ZERO,
+        };
+        let queue = Queue::new(
+            8,
+            policy,
+            Box::new(move |change| {
+                counted.fetch_add(change, Ordering::Relaxed);
+            }),
+        );
+        let payload = Arc::new(());
+        let part = Part {
+            group: 1,
+            items: 1,
+            payload: Arc::clone(&payload),
+        };
+        let tickets = queue.push_all(vec![part], clock::now() + Duration::from_secs(60));
+        assert_eq!(Arc::strong_count(&payload), 2);
+        queue.abandon();
+        assert_eq!(Arc::strong_count(&payload), 1, "whoever waited is told by the drop");
+        assert_eq!(depth.load(Ordering::Relaxed), 0);
+        assert!(queue.pull().is_none() && queue.is_closed());
+        drop(tickets);
+    }
 
     #[test]
     fn under_many_threads_each_entry_is_pulled_once_or_cancelled_and_the_depth_returns_to_zero() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
 use tidewright_contract::config::{ListenConfig, ServeConfig};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
@@ -19,6 +19,8 @@ use crate::http::listen::{self, Settings, Stop};
 
 /// Connections on the admin port: a scraper, a kubelet, a person.
 const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// Connections that the kernel keeps until they are accepted, as the standard library has it.
+const BACKLOG: u32 = 1024;
 
 /// Open ports, with the addresses that they got.
 #[derive(Debug)]
@@ -31,26 +33,63 @@ pub struct Ports {
     serving_ends: watch::Sender<bool>,
 }
 
-impl Ports {
-    /// Opens and serves all of them.
-    pub async fn open(config: &ServeConfig, app: &Arc<App>, tls: Option<TlsAcceptor>) -> io::Result<Self> {
-        let http = bind(&config.http).await?;
-        let grpc = bind(&config.grpc).await?;
-        let admin = bind(&config.admin).await?;
-        let (http_address, grpc_address, admin_address) = (http.local_addr()?, grpc.local_addr()?, admin.local_addr()?);
+/// Ports that are ours, but for the admin port not served yet.
+#[derive(Debug)]
+pub struct Bound {
+    pub http: SocketAddr,
+    pub grpc: SocketAddr,
+    pub admin: SocketAddr,
+    sockets: [TcpSocket; 2],
+}
+
+impl Bound {
+    /// Takes all of them, and serves the admin port. Until a model is loaded the others refuse connections: whoever is refused can go elsewhere and has
+    /// lost nothing, while a server that takes requests to answer that it is not ready fails them (as a pod whose server is started anew in place does
+    /// until the Service has noticed).
+    pub async fn open(config: &ServeConfig, app: &Arc<App>) -> io::Result<Self> {
+        let sockets = [bind(&config.http)?, bind(&config.grpc)?];
+        let admin = TcpListener::bind(config.admin.address).await;
+        let admin = admin.map_err(|error| named(&config.admin, &error))?;
+        let [http, grpc] = &sockets;
+        let bound = Self {
+            http: http.local_addr()?,
+            grpc: grpc.local_addr()?,
+            admin: admin.local_addr()?,
+            sockets,
+        };
+        let settings = Settings {
+            connections_max: ADMIN_CONNECTIONS_MAX,
+            idle_timeout: idle_timeout(config),
+            connections: Gauge::default(),
+            tls: None,
+        };
+        // It answers until the process ends: the last scrape sees the drain.
+        let (never, endless) = watch::channel(false);
+        let stop = Stop {
+            accepting_ends: endless.clone(),
+            serving_ends: endless,
+        };
+        let app = Arc::clone(app);
+        tokio::spawn(async move {
+            let _never = never;
+            let handler = Arc::new(move |request| std::future::ready(admin::handle(&app, &request)));
+            listen::serve(admin, settings, stop, handler).await;
+        });
+        Ok(bound)
+    }
+
+    /// Serves the others.
+    pub fn serve(self, config: &ServeConfig, app: &Arc<App>, tls: Option<TlsAcceptor>) -> io::Result<Ports> {
+        let [http, grpc] = self.sockets;
+        let listen = |socket: TcpSocket, of: &ListenConfig| socket.listen(BACKLOG).map_err(|error| named(of, &error));
+        let (http, grpc) = (listen(http, &config.http)?, listen(grpc, &config.grpc)?);
         let (accepting_ends, accepting) = watch::channel(false);
         let (serving_ends, serving) = watch::channel(false);
         let settings = Settings {
             connections_max: config.limits.connections_max as usize,
-            idle_timeout: Duration::from_secs(u64::from(config.limits.idle_timeout_seconds)),
+            idle_timeout: idle_timeout(config),
             connections: app.metrics.connections.clone(),
             tls,
-        };
-        let admin_settings = Settings {
-            connections_max: ADMIN_CONNECTIONS_MAX,
-            connections: Gauge::default(),
-            tls: None,
-            ..settings.clone()
         };
         // Streams end while their connections still live: who is still sending hears the end, not a reset.
         let ends = Ends::new(accepting.clone());
@@ -78,28 +117,18 @@ impl Ports {
                 async move { app.handle(request).await }
             }),
         ));
-        // The admin port answers until the process ends: the last scrape sees the drain.
-        let (never, endless) = watch::channel(false);
-        let stop = Stop {
-            accepting_ends: endless.clone(),
-            serving_ends: endless,
-        };
-        let app = Arc::clone(app);
-        tokio::spawn(async move {
-            let _never = never;
-            let handler = Arc::new(move |request| std::future::ready(admin::handle(&app, &request)));
-            listen::serve(admin, admin_settings, stop, handler).await;
-        });
-        Ok(Self {
-            http: http_address,
-            grpc: grpc_address,
-            admin: admin_address,
+        Ok(Ports {
+            http: self.http,
+            grpc: self.grpc,
+            admin: self.admin,
             serving: [of_http, of_grpc],
             accepting_ends,
             serving_ends,
         })
     }
+}
 
+impl Ports {
     /// From now on no connection is accepted.
     pub fn end_accepting(&self) {
         let _ = self.accepting_ends.send(true);
@@ -115,8 +144,24 @@ impl Ports {
     }
 }
 
-async fn bind(config: &ListenConfig) -> io::Result<TcpListener> {
-    TcpListener::bind(config.address)
-        .await
-        .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {}: {error}", config.address)))
+fn idle_timeout(config: &ServeConfig) -> Duration {
+    Duration::from_secs(u64::from(config.limits.idle_timeout_seconds))
+}
+
+fn bind(config: &ListenConfig) -> io::Result<TcpSocket> {
+    let bind = || {
+        let socket = match config.address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        // A server that is started anew gets its port back while connections of the one before it are still being forgotten.
+        socket.set_reuseaddr(true)?;
+        socket.bind(config.address)?;
+        Ok(socket)
+    };
+    bind().map_err(|error| named(config, &error))
+}
+
+fn named(config: &ListenConfig, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot listen on {}: {error}", config.address))
 }

@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_rustls::TlsAcceptor;
 
 use super::load::{self, Failure};
-use super::ports::Ports;
+use super::ports::{Bound, Ports};
 use crate::args::ServeArgs;
 use crate::cache::levels::{Levels, MemoryLevel};
 use crate::cache::memory::Memory;
@@ -130,7 +130,7 @@ async fn run(config: &ServeConfig, started: Instant) -> Result<(), Failure> {
         .await
         .map_err(|message| failure(None, Reason::InvalidConfig, message))?;
     let scheme = if tls.is_some() { "https" } else { "http" };
-    let ports = Ports::open(config, &app, tls).await.map_err(io)?;
+    let bound = Bound::open(config, &app).await.map_err(io)?;
     let loaded = tokio::select! {
         loaded = load_models(config, &metrics, &lifecycle) => loaded?,
         name = signals.next() => {
@@ -153,6 +153,7 @@ async fn run(config: &ServeConfig, started: Instant) -> Result<(), Failure> {
     app.pipeline.set_loaded(loaded.models, cache);
     lifecycle.wait_for(Vec::new());
     lifecycle.advance(State::Ready);
+    let ports = bound.serve(config, &app, tls).map_err(io)?;
     // The one line that scripts wait for, on standard output.
     let _ = writeln!(
         io::stdout(),
@@ -167,7 +168,12 @@ async fn run(config: &ServeConfig, started: Instant) -> Result<(), Failure> {
     tracing::info!(signal = name, grace_seconds = config.drain.grace_seconds, "draining");
     let lost = drain(config, &app, &mut signals, ports).await;
     for model in &models {
-        model.queue.close();
+        if lost > 0 {
+            // A worker that went on would still be in the runtime when the process ends, which takes both down.
+            model.queue.abandon();
+        } else {
+            model.queue.close();
+        }
     }
     end_pools(loaded.pools).await;
     if lost > 0 {

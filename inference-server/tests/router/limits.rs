@@ -161,3 +161,26 @@ async fn arrivals_count_what_is_refused_too() {
         assert!((server.metric(&series) - 1.0).abs() < f64::EPSILON, "{phase}");
     }
 }
+
+#[tokio::test]
+async fn bodies_beyond_what_there_is_for_all_are_refused_and_the_bytes_come_back() {
+    let mut config = config(&["affine"]);
+    config.limits.body_bytes_max = 8 * 1024;
+    config.limits.bodies_bytes_max = 8 * 1024;
+    let server = server(&config);
+    let fits = || format!("{{\"features\":[1,2,3,4]}}{}", " ".repeat(4 * 1024));
+    let mut others = server.app.bodies.room();
+    others.grow(6 * 1024).unwrap();
+    let refused = server.post("/api/v1/predict", fits()).await;
+    assert_eq!(refused.status, 429);
+    assert!(
+        refused.error().contains("bodies of other requests"),
+        "{}",
+        refused.error()
+    );
+    assert!(refused.headers.contains_key("retry-after"));
+    drop(others);
+    for _ in 0..10 {
+        assert_eq!(server.post("/api/v1/predict", fits()).await.status, 200);
+    }
+}

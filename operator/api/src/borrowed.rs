@@ -12,7 +12,7 @@ const TOLERATION_SECONDS_MAX: f64 = 31_536_000.0;
 /// More pods, or percent, than any step has.
 const STEP_MAX: f64 = 100_000.0;
 
-/// Whole numbers: name of the field and of what it stands in (any, where that is empty), least and largest.
+/// Whole numbers: what the field stands in (anything, where that is empty), its name, least and largest.
 const NUMBERS: [(&str, &str, f64, f64); 5] = [
     ("policies", "periodSeconds", 1.0, 1800.0),
     ("policies", "value", 1.0, STEP_MAX),
@@ -21,37 +21,47 @@ const NUMBERS: [(&str, &str, f64, f64); 5] = [
     ("tolerations", "tolerationSeconds", 0.0, TOLERATION_SECONDS_MAX),
 ];
 
+/// Of a selector of labels.
+const LABEL_OPERATORS: [&str; 4] = ["In", "NotIn", "Exists", "DoesNotExist"];
+
 /// Words.
-const WORDS: [(&str, &str, &[&str]); 6] = [
+const WORDS: [(&str, &str, &[&str]); 7] = [
     ("", "selectPolicy", &["Max", "Min", "Disabled"]),
     ("policies", "type", &["Pods", "Percent"]),
-    ("tolerations", "operator", &["Exists", "Equal", "Lt", "Gt"]),
+    // Lt and Gt need a feature gate of the API server's.
+    ("tolerations", "operator", &["Exists", "Equal"]),
     (
         "tolerations",
         "effect",
         &["NoSchedule", "PreferNoSchedule", "NoExecute"],
     ),
     (
-        "matchExpressions",
+        "nodeAffinity",
         "operator",
         &["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"],
     ),
-    ("matchFields", "operator", &["In", "NotIn"]),
+    ("podAffinity", "operator", &LABEL_OPERATORS),
+    ("podAntiAffinity", "operator", &LABEL_OPERATORS),
 ];
 
 /// Maps whose values are labels' values.
 const LABELS: [&str; 3] = ["labels", "nodeSelector", "matchLabels"];
 
-/// Puts the bounds in, everywhere below `schema`, which is the schema of a field `name`.
-pub(crate) fn bound(schema: &mut JSONSchemaProps, name: &str) {
-    if LABELS.contains(&name)
+/// Puts the bounds in, everywhere below `schema`.
+pub(crate) fn bound(schema: &mut JSONSchemaProps) {
+    below(schema, &mut Vec::new());
+}
+
+/// `within` are the names of the fields that `schema` stands in, its own last. The items of a list have none.
+fn below(schema: &mut JSONSchemaProps, within: &mut Vec<String>) {
+    if within.last().is_some_and(|name| LABELS.contains(&name.as_str()))
         && let Some(JSONSchemaPropsOrBool::Schema(value)) = schema.additional_properties.as_mut()
     {
         value.max_length = Some(LABEL_VALUE_CHARS_MAX);
         value.pattern = Some(LABEL_VALUE_PATTERN.to_owned());
     }
     for (child, property) in schema.properties.iter_mut().flatten() {
-        let is = |of: &str, field: &str| field == child && (of.is_empty() || of == name);
+        let is = |of: &str, field: &str| field == child && (of.is_empty() || within.iter().any(|name| name == of));
         if let Some((.., least, largest)) = NUMBERS.iter().find(|(of, field, ..)| is(of, field)) {
             property.minimum = Some(*least);
             property.maximum = Some(*largest);
@@ -59,12 +69,13 @@ pub(crate) fn bound(schema: &mut JSONSchemaProps, name: &str) {
         if let Some((.., words)) = WORDS.iter().find(|(of, field, _)| is(of, field)) {
             property.enum_ = Some(words.iter().map(|word| JSON((*word).into())).collect());
         }
-        bound(property, child);
+        within.push(child.clone());
+        below(property, within);
+        within.pop();
     }
-    // The items of a list stand in what the list is called.
     match schema.items.as_mut() {
-        Some(JSONSchemaPropsOrArray::Schema(items)) => bound(items, name),
-        Some(JSONSchemaPropsOrArray::Schemas(all)) => all.iter_mut().for_each(|items| bound(items, name)),
+        Some(JSONSchemaPropsOrArray::Schema(items)) => below(items, within),
+        Some(JSONSchemaPropsOrArray::Schemas(all)) => all.iter_mut().for_each(|items| below(items, within)),
         None => {}
     }
 }

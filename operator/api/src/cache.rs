@@ -42,7 +42,9 @@ pub struct RedisCache {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 9, max = 256),
-        regex(pattern = r"^redis://[A-Za-z0-9._-]+(:[0-9]{1,5})?(/[0-9]{1,3})?$")
+        regex(
+            pattern = r"^redis://[A-Za-z0-9._-]+(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?(/[0-9]{1,3})?$"
+        )
     )]
     pub url: Option<String>,
     /// How long an answer is kept: a number and `s`, `m` or `h`.

@@ -34,7 +34,7 @@ fn inference_service() -> CustomResourceDefinition {
             continue;
         };
         bound(root);
-        borrowed::bound(root, "");
+        borrowed::bound(root);
         // `metadata` must say what it is for a rule to read the name.
         for rule in RULES {
             add_rule(root, rule.path, rule);

@@ -33,6 +33,11 @@ pub const RULES: &[Rule] = &[
         "minReplicas must not be greater than maxReplicas",
     ),
     rule(
+        "spec.predictor",
+        "!has(self.batcher) || self.batcher.maxLatency < self.timeout * 1000",
+        "batcher.maxLatency (milliseconds) must be less than timeout (seconds): a request would be given up while its batch fills",
+    ),
+    rule(
         "spec.predictor.model.storageUri",
         "self.startsWith('pvc://') || self.startsWith('file:///')",
         "storageUri must start with pvc:// (pvc://CLAIM/PATH) or file:/// (a file in the server's image); other stores are not supported yet",

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use tidewright_scaling::decision::{Decision, PoolDecision, Reason};
-use tidewright_scaling::{Moment, Observations, State, decide, explanation};
+use tidewright_scaling::record::Record;
+use tidewright_scaling::{Moment, Observations, Policy, State, decide, explanation};
 
 use super::plan::Plan;
 use crate::domain::decided::{Decided, DecidedPool};
@@ -13,6 +14,19 @@ use crate::domain::decided::{Decided, DecidedPool};
 pub struct Memory {
     owner_uid: String,
     state: State,
+    /// The policy of the last look; none before the first.
+    policy: Option<Policy>,
+}
+
+/// What one look came to.
+#[derive(Debug)]
+pub struct Look {
+    /// What people see.
+    pub decided: Decided,
+    /// What should change.
+    pub steps: Vec<Step>,
+    /// All that it was made of.
+    pub record: Record,
 }
 
 /// A pool whose number should change.
@@ -27,16 +41,23 @@ pub struct Step {
 }
 
 impl Memory {
-    /// Decides. What should change is left to the caller; what people see is the same whether it is carried out or not.
-    pub fn look(&mut self, plan: &Plan, seen: &Observations, now: Moment) -> (Decided, Vec<Step>) {
+    /// Decides. What should change is left to the caller; what people see is the same whether it is carried out or not. With `is_start`, and the first
+    /// time, the record says what was remembered, so that a replay can begin with it.
+    pub fn look(&mut self, plan: &Plan, seen: Observations, now: Moment, is_start: bool) -> Look {
         if self.owner_uid != plan.owner_uid {
             *self = Self {
                 owner_uid: plan.owner_uid.clone(),
-                state: State::default(),
+                ..Self::default()
             };
         }
-        let (decision, state) = decide(&plan.policy, seen, std::mem::take(&mut self.state), now);
+        let is_start = is_start || self.policy.is_none();
+        let before = is_start.then(|| self.state.clone());
+        let (decision, state) = decide(&plan.policy, &seen, std::mem::take(&mut self.state), now);
         self.state = state;
+        let is_other = self.policy.as_ref() != Some(&plan.policy);
+        if is_other {
+            self.policy = Some(plan.policy.clone());
+        }
         let pools: BTreeMap<String, DecidedPool> = decision
             .pools
             .iter()
@@ -53,7 +74,17 @@ impl Memory {
             to: signed(pool.to),
         });
         let steps = steps.collect();
-        (Decided { pools, problem: None }, steps)
+        Look {
+            decided: Decided { pools, problem: None },
+            steps,
+            record: Record {
+                at: now,
+                seen,
+                decision,
+                policy: (is_start || is_other).then(|| plan.policy.clone()),
+                state: before,
+            },
+        }
     }
 }
 
@@ -130,7 +161,7 @@ mod tests {
     fn it_grows_at_once_says_why_and_never_shrinks_on_what_it_cannot_see() {
         let at = |second: u64| Moment::from_millis(1_800_000_000_000 + second * 1000);
         let (plan, mut memory) = (direct(), Memory::default());
-        let (decided, steps) = memory.look(&plan, &seen(1, Some(55.0), at(0)), at(0));
+        let Look { decided, steps, .. } = memory.look(&plan, seen(1, Some(55.0), at(0)), at(0), false);
         assert_eq!(
             steps,
             [Step {
@@ -144,29 +175,55 @@ mod tests {
             "{decided:?}"
         );
         for second in 1..1000 {
-            let (decided, steps) = memory.look(&plan, &seen(3, None, at(second)), at(second));
+            let Look { decided, steps, .. } = memory.look(&plan, seen(3, None, at(second)), at(second), false);
             assert!(steps.is_empty(), "{decided:?}");
         }
         // With its figures back it does what it was kept from, a step at a time.
         let shrink = (1000..2000).find_map(|second| {
-            let (_, steps) = memory.look(&plan, &seen(3, Some(5.0), at(second)), at(second));
-            steps.first().map(|step| step.to)
+            let look = memory.look(&plan, seen(3, Some(5.0), at(second)), at(second), false);
+            look.steps.first().map(|step| step.to)
         });
         assert!(matches!(shrink, Some(1..=2)), "{shrink:?}");
         // And what was switched off stays off.
-        let (_, steps) = memory.look(&plan, &seen(0, Some(55.0), at(2001)), at(2001));
-        assert!(steps.is_empty());
+        let look = memory.look(&plan, seen(0, Some(55.0), at(2001)), at(2001), false);
+        assert!(look.steps.is_empty());
     }
 
     #[test]
     fn of_a_new_service_of_the_same_name_nothing_is_remembered() {
         let at = Moment::from_millis(1_800_000_000_000);
         let (mut plan, mut memory) = (direct(), Memory::default());
-        memory.look(&plan, &seen(1, Some(55.0), at), at);
+        memory.look(&plan, seen(1, Some(55.0), at), at, false);
         let remembered = memory.state.clone();
         plan.owner_uid = "another".to_owned();
-        memory.look(&plan, &seen(1, None, at), at);
+        memory.look(&plan, seen(1, None, at), at, false);
         assert_ne!(memory.state, remembered);
         assert_eq!(memory.owner_uid, "another");
+    }
+
+    #[test]
+    fn a_record_says_what_was_remembered_at_a_start_and_the_policy_when_it_changes() {
+        let at = |second: u64| Moment::from_millis(1_800_000_000_000 + second * 1000);
+        let (mut plan, mut memory) = (direct(), Memory::default());
+        let mut look = |plan: &Plan, second: u64, is_start: bool| {
+            let record = memory
+                .look(plan, seen(1, Some(5.0), at(second)), at(second), is_start)
+                .record;
+            (record.policy.is_some(), record.state.is_some())
+        };
+        assert_eq!(look(&plan, 0, false), (true, true), "the first");
+        assert_eq!(look(&plan, 1, false), (false, false));
+        assert_eq!(look(&plan, 2, true), (true, true));
+        let mut draft = plan.policy.clone().into_draft();
+        draft.pools[0].replicas_max += 1;
+        plan.policy = draft.check().unwrap();
+        assert_eq!(look(&plan, 3, false), (true, false));
+        assert_eq!(look(&plan, 4, false), (false, false));
+        plan.owner_uid = "another".to_owned();
+        assert_eq!(
+            look(&plan, 5, false),
+            (true, true),
+            "of a new service nothing is remembered"
+        );
     }
 }

@@ -26,8 +26,9 @@ use crate::cluster::scale;
 use crate::domain::decided::{Decided, Decisions};
 use crate::domain::published::{Published, ServiceKey};
 use crate::error::Result;
+use crate::ledger::Ledger;
 use crate::metrics::Metrics;
-use memory::Memory;
+use memory::{Look, Memory};
 
 /// Writes at a time.
 const WRITES_AT_ONCE: usize = 16;
@@ -57,6 +58,8 @@ pub struct Autoscaler {
     pub metrics: Metrics,
     /// Time.
     pub clock: SharedClock,
+    /// Keeps what was decided.
+    pub ledger: Arc<Ledger>,
     /// Told of a service whose decision has changed.
     pub changed: mpsc::Sender<ServiceKey>,
 }
@@ -131,7 +134,9 @@ impl Autoscaler {
             self.published.reading(key, pools, &source.signal, now)
         };
         let seen = observe::observe(plan, &self.times, read, &deployments, &pods)?;
-        let (decided, steps) = memory.look(plan, &seen, observe::moment(now));
+        let Look { decided, steps, record } =
+            memory.look(plan, seen, observe::moment(now), self.ledger.wants_start(key));
+        self.ledger.note(key, &record);
         let writes = steps.into_iter().filter(|_| plan.is_carried_out).filter_map(|step| {
             let deployment = deployments.get(&step.pool)?;
             Some(Write {

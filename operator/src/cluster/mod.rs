@@ -11,6 +11,7 @@ pub mod lease;
 pub mod may_write;
 pub mod owner;
 pub mod prune;
+pub mod read;
 pub mod record;
 mod replicas;
 pub mod request_header;

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tidewright_contract::config::ServeConfig;
 
 use super::subscribe;
 use crate::autoscaler::{self, Times};
@@ -217,4 +218,57 @@ fn no_field_of_the_schema_does_nothing() {
     for (path, reason) in ONE_VALUE {
         assert!(all.iter().any(|(of, _)| of == path), "{path} is no field ({reason})");
     }
+}
+
+/// What the server says of the configuration that a spec leads to; nothing where the operator refuses the spec.
+fn servers_problems(path: &str, value: &Value) -> Vec<String> {
+    let mut spec = surroundings(path);
+    set(&mut spec, path, value);
+    let mut prometheus = prometheus();
+    prometheus.address_refusal = Box::new(|_, _| None);
+    let Ok(service) = validate(&inference_service(json!({"spec": spec})), &prometheus) else {
+        return Vec::new();
+    };
+    let files = build(&service, &pod_settings(), true).config_maps.into_iter();
+    files
+        .flat_map(|map| map.data.unwrap_or_default().into_values())
+        .filter_map(|text| {
+            let config: ServeConfig = serde_json::from_str(&text).unwrap();
+            config
+                .validate()
+                .err()
+                .map(|problems| format!("{path} = {value}: {problems:?}"))
+        })
+        .collect()
+}
+
+/// A spec that is said to be honoured, and a server that does not start, would be the worst of both.
+#[test]
+fn whatever_the_schema_allows_the_server_starts_with_or_the_operator_refuses() {
+    let crds = tidewright_api::crd::all_crds();
+    let crd = serde_json::to_value(&crds[0]).unwrap();
+    let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    let mut all = Vec::new();
+    leaves(spec, String::new(), &mut all);
+    let mut wrong = Vec::new();
+    let mut tried = 0;
+    for (path, schema) in &all {
+        for bound in ["minimum", "maximum"] {
+            if let Some(number) = schema[bound].as_f64() {
+                tried += 1;
+                wrong.extend(servers_problems(path, &json!(number as i64)));
+            }
+        }
+        if schema["x-kubernetes-int-or-string"] == json!(true) {
+            for amount in ["1m", "1", "500", "1023", "1Ki", "1Ti", "2Ti", "100E"] {
+                tried += 1;
+                wrong.extend(servers_problems(path, &json!(amount)));
+            }
+        }
+    }
+    assert!(tried > 100, "{tried} values are not the bounds of the schema");
+    let late = json!({"predictor": {"timeout": 5, "batcher": {"maxBatchSize": 8, "maxLatency": 5000}}});
+    let refused = validate(&inference_service(json!({"spec": late})), &prometheus()).unwrap_err();
+    assert!(refused[0].to_string().contains("batcher.maxLatency"), "{refused:?}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -55,7 +55,11 @@ pub async fn reconcile(object: Arc<InferenceService>, ctx: Arc<Context>) -> Resu
         Err(error) => {
             ctx.metrics.reconciled(error.category(), seconds);
             tracing::warn!(service = %key, category = error.category(), %error, "reconcile failed");
-            report(&object, &key, &ctx, &error).await;
+            // What made the reconcile panic may be what is told of it, too: neither may end the others.
+            let reporting = tokio::time::timeout(limit, report(&object, &key, &ctx, &error));
+            if AssertUnwindSafe(reporting).catch_unwind().await.is_err() {
+                tracing::error!(service = %key, "telling of the failure panicked");
+            }
             Err(error)
         }
     }

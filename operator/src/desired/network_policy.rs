@@ -38,14 +38,14 @@ pub(super) fn build(service: &Validated, settings: &PodSettings) -> NetworkPolic
             pod_selector: Some(metadata::selector(service, None)),
             policy_types: Some(vec!["Ingress".to_owned(), "Egress".to_owned()]),
             ingress: Some(vec![serving, scraping]),
-            egress: external_redis_port(service).map(|redis| {
+            egress: external_redis_ports(service).map(|redis| {
                 vec![
                     NetworkPolicyEgressRule {
                         ports: Some(vec![port("UDP", DNS_PORT), port("TCP", DNS_PORT)]),
                         to: None,
                     },
                     NetworkPolicyEgressRule {
-                        ports: Some(vec![port("TCP", redis)]),
+                        ports: Some(redis.into_iter().map(|number| port("TCP", number)).collect()),
                         to: None,
                     },
                 ]
@@ -75,14 +75,14 @@ fn port(protocol: &str, number: i32) -> NetworkPolicyPort {
     }
 }
 
-fn external_redis_port(service: &Validated) -> Option<i32> {
+/// The port of its address, and the usual one: behind a Service pods may listen on another port than it has, and that is the one that counts.
+fn external_redis_ports(service: &Validated) -> Option<Vec<i32>> {
     let RedisPlace::External { url } = &service.server.redis_cache.as_ref()?.place else {
         return None;
     };
     let host = url.trim_start_matches("redis://").split('/').next().unwrap_or_default();
-    Some(
-        host.rsplit_once(':')
-            .and_then(|(_, port)| port.parse().ok())
-            .unwrap_or(REDIS_PORT_DEFAULT),
-    )
+    let named = host.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    let mut ports = vec![named.unwrap_or(REDIS_PORT_DEFAULT), REDIS_PORT_DEFAULT];
+    ports.dedup();
+    Some(ports)
 }

@@ -60,6 +60,13 @@ impl FrontProxy {
         headers: &HeaderMap,
         now: Timestamp,
     ) -> Result<User, Refusal> {
+        self.recognise(certificates, now)?;
+        self.user(headers)
+            .ok_or_else(|| Refusal::unauthorized("the front proxy names no user"))
+    }
+
+    /// Whether these are the front proxy's client certificates.
+    pub fn recognise(&self, certificates: &[CertificateDer<'static>], now: Timestamp) -> Result<(), Refusal> {
         let [own, intermediates @ ..] = certificates else {
             return Err(Refusal::unauthorized("no client certificate"));
         };
@@ -76,8 +83,7 @@ impl FrontProxy {
                 "the client certificate's common name is not one of requestheader-allowed-names",
             ));
         }
-        self.user(headers)
-            .ok_or_else(|| Refusal::unauthorized("the front proxy names no user"))
+        Ok(())
     }
 
     fn user(&self, headers: &HeaderMap) -> Option<User> {

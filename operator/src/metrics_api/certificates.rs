@@ -4,17 +4,22 @@
 //! stood there for a while, and the old CA stays in it until it runs out: whichever certificate a replica serves, the bundle of the moment has its CA.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
-use rustls_pki_types::CertificateDer;
+use rustls::RootCertStore;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier as _;
 use rustls_pki_types::pem::PemObject as _;
-use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::error::{Error, Result};
+use crate::metrics_api::tls::{ServingCertificate, provider};
 
 /// Certificates are valid from a little before they are made: not every clock in a cluster is right.
 const BACKDATED: Duration = Duration::from_secs(300);
@@ -171,9 +176,13 @@ pub fn next_step(
     let due = serving_end.duration_since(now) < signed(lifetimes.serving / 3);
     // A CA near its end gives no longer life: waiting for the next one is all there is to do.
     let is_outlived = due && possible_end.duration_since(serving_end) > SignedDuration::from_secs(1);
-    // The Service has another name than it had: the API server asks for that one.
-    if is_outlived || !is_for(&next.serving.certificate, names)? {
+    // The Service has another name than it had, or somebody wrote parts of the Secret that do not belong together.
+    if is_outlived || !is_good(&next, names, now) {
         next.serving = serving(&next.ca, names, lifetimes, now)?;
+    }
+    if !is_good(&next, names, now) {
+        // The CA's own parts do not belong together.
+        return fresh(names, lifetimes, now).map(Some);
     }
     Ok((next != *current).then_some(next))
 }
@@ -243,18 +252,30 @@ fn unmade(problem: rcgen::Error) -> Error {
     Error::Tls(format!("a certificate could not be made: {problem}"))
 }
 
-/// Whether a PEM certificate has every one of the names.
-fn is_for(pem: &str, names: &[String]) -> Result<bool> {
-    let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|problem| unreadable(&problem))?;
-    let (_, parsed) = X509Certificate::from_der(&der).map_err(|problem| unreadable(&problem))?;
-    let stored = parsed
-        .subject_alternative_name()
-        .map_err(|problem| unreadable(&problem))?;
-    let has = |name: &String| {
-        let mut all = stored.iter().flat_map(|extension| &extension.value.general_names);
-        all.any(|stored| matches!(stored, GeneralName::DNSName(stored) if stored == name))
+/// Whether whoever trusts the bundle believes the serving certificate to be that of each of the names, and its key fits.
+fn is_good(material: &Material, names: &[String], now: Timestamp) -> bool {
+    let mut roots = RootCertStore::empty();
+    for ca in CertificateDer::pem_slice_iter(material.bundle().as_bytes()) {
+        // One that cannot be read is trusted by nobody.
+        let _ = ca.map(|ca| roots.add(ca));
+    }
+    let Ok(verifier) = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build() else {
+        return false;
     };
-    Ok(names.iter().all(has))
+    let Ok(certificate) = CertificateDer::from_pem_slice(material.serving.certificate.as_bytes()) else {
+        return false;
+    };
+    let seconds = u64::try_from(now.as_second()).unwrap_or_default();
+    let time = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+    let is_believed = |name: &String| {
+        let name = ServerName::try_from(name.clone());
+        name.is_ok_and(|name| verifier.verify_server_cert(&certificate, &[], &name, &[], time).is_ok())
+    };
+    let served = ServingCertificate::default();
+    names.iter().all(is_believed)
+        && served
+            .install(&material.serving.certificate, &material.serving.key)
+            .is_ok()
 }
 
 fn unreadable(problem: &dyn std::fmt::Display) -> Error {

@@ -98,6 +98,14 @@ impl Router {
         }
     }
 
+    /// Whether a connection with these client certificates may be of use to anybody.
+    pub fn is_front_proxy(&self, certificates: &[CertificateDer<'static>]) -> bool {
+        let front_proxy = self.front_proxy.load();
+        front_proxy
+            .as_ref()
+            .is_some_and(|proxy| proxy.recognise(certificates, self.clock.now()).is_ok())
+    }
+
     fn identify(&self, headers: &HeaderMap, certificates: &[CertificateDer<'static>]) -> Result<User, Refusal> {
         match &*self.front_proxy.load() {
             Some(front_proxy) => front_proxy.identify(certificates, headers, self.clock.now()),

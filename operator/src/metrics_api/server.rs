@@ -17,6 +17,10 @@ use crate::metrics_api::router::Router;
 
 /// Open connections. The API servers need one each.
 const CONNECTIONS_MAX: usize = 256;
+/// Of these, connections of others than the front proxy, who get an answer that says so; they must not keep its places.
+const STRANGERS_MAX: usize = 32;
+/// Longest life of such a connection.
+const STRANGER_LIFETIME: Duration = Duration::from_secs(5);
 /// From the first byte to the end of the handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// For the head of a request, idle time before it included.
@@ -35,6 +39,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Serves until `stop`, then finishes what is under way.
 pub async fn serve(listener: TcpListener, tls: TlsAcceptor, router: Arc<Router>, stop: CancellationToken) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let strangers = Arc::new(Semaphore::new(STRANGERS_MAX));
     let graceful = GracefulShutdown::new();
     let mut http = Builder::new(TokioExecutor::new());
     http.http1()
@@ -70,8 +75,9 @@ pub async fn serve(listener: TcpListener, tls: TlsAcceptor, router: Arc<Router>,
             }
         };
         let (http, tls, router, watcher) = (http.clone(), tls.clone(), Arc::clone(&router), graceful.watcher());
+        let strangers = Arc::clone(&strangers);
         tokio::spawn(async move {
-            connection(stream, tls, &http, router, watcher).await;
+            connection(stream, tls, &http, router, watcher, &strangers).await;
             drop(permit);
         });
     }
@@ -87,6 +93,7 @@ async fn connection(
     http: &Builder<TokioExecutor>,
     router: Arc<Router>,
     watcher: hyper_util::server::graceful::Watcher,
+    strangers: &Semaphore,
 ) {
     let _ = stream.set_nodelay(true);
     let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
@@ -98,12 +105,20 @@ async fn connection(
         Err(_) => return,
     };
     let certificates: Arc<[_]> = stream.get_ref().1.peer_certificates().unwrap_or_default().into();
+    let is_known = router.is_front_proxy(&certificates);
+    let Some(_place) = is_known
+        .then_some(None)
+        .or_else(|| strangers.try_acquire().ok().map(Some))
+    else {
+        return;
+    };
     let service = service_fn(move |request| {
         let (router, certificates) = (Arc::clone(&router), Arc::clone(&certificates));
         async move { Ok::<_, Infallible>(router.answer(request, &certificates).await) }
     });
     let connection = http.serve_connection(TokioIo::new(stream), service).into_owned();
-    if let Err(error) = watcher.watch(connection).await {
+    let lifetime = if is_known { Duration::MAX } else { STRANGER_LIFETIME };
+    if let Ok(Err(error)) = tokio::time::timeout(lifetime, watcher.watch(connection)).await {
         tracing::debug!(%error, "a connection of the metrics API ended");
     }
 }

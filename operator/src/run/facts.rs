@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use crate::clock::SharedClock;
 use crate::cluster::watches::{WatchState, Watches};
 use crate::domain::published::Published;
+use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::{admin, metrics_api, sources};
 
@@ -33,6 +34,7 @@ pub(super) struct Facts {
     pub(super) progress: Arc<metrics_api::Progress>,
     /// What is read from Prometheus, if there is one.
     pub(super) published: Option<Arc<Published>>,
+    pub(super) ledger: Arc<Ledger>,
     pub(super) started_at: Timestamp,
     pub(super) clock: SharedClock,
 }
@@ -49,6 +51,10 @@ impl admin::Facts for Facts {
             &self.api_requests.snapshot(),
         );
         self.metrics.encode()
+    }
+
+    fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     fn waiting_for(&self) -> Vec<String> {
@@ -145,6 +151,7 @@ mod tests {
             registration: None,
             progress: Arc::default(),
             published: None,
+            ledger: Arc::new(Ledger::new(0)),
             started_at: start,
             clock: clock.clone(),
         };

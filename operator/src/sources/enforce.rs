@@ -29,7 +29,8 @@ const REFUSED_FUNCTIONS: [&str; 1] = ["info"];
 pub struct Confined {
     /// What to run.
     pub query: String,
-    /// The selectors whose newest sample has to be fresh: those that ask for the present, without `offset` and `@`. In order, without repeats.
+    /// The selectors whose newest sample has to be fresh: those that ask for the present, without `offset` and `@`, and that the answer is made of. In
+    /// order, without repeats.
     pub selectors: Vec<String>,
     /// Which of them the answer cannot do without.
     pub basis: Basis,
@@ -57,10 +58,14 @@ pub fn confine(query: &str, namespace: &str) -> Result<Confined, String> {
     if again != tree {
         return Err("the query has no unambiguous canonical form: put parentheses around its parts".to_owned());
     }
+    let basis = Basis::of(&tree);
+    // What may be missing need not be fresh either.
+    let mut selectors = confine.selectors;
+    selectors.retain(|selector| basis.names(selector));
     Ok(Confined {
         query: text,
-        selectors: confine.selectors,
-        basis: Basis::of(&tree),
+        selectors,
+        basis,
     })
 }
 

@@ -67,11 +67,30 @@ pub struct Prometheus {
     clock: SharedClock,
 }
 
+/// By which CAs a server is known.
+#[derive(Debug, Clone, Copy)]
+pub enum Trust<'a> {
+    /// By these alone, PEM.
+    Only(&'a [u8]),
+    /// By those of the public, and by these.
+    Public {
+        /// PEM.
+        and: Option<&'a [u8]>,
+    },
+}
+
+/// The CAs that Mozilla trusts, as they were when this was built.
+fn public_roots() -> Result<Vec<Certificate>> {
+    let all = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter();
+    let read = all.map(|root| Certificate::from_der(root).map_err(|e| Error::Tls(format!("a public CA: {e}"))));
+    read.collect()
+}
+
 /// A client that follows no redirect and uses no proxy: credentials and queries go to the one address that was configured.
 ///
 /// # Errors
 /// An unreadable or unusable CA file.
-pub fn http_client(ca_pem: Option<&[u8]>, timeout: Duration) -> Result<reqwest::Client> {
+pub fn http_client(trust: &Trust<'_>, timeout: Duration) -> Result<reqwest::Client> {
     // The first one wins, whoever installs it; all of ours are ring.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let bounded = || {
@@ -85,13 +104,18 @@ pub fn http_client(ca_pem: Option<&[u8]>, timeout: Duration) -> Result<reqwest::
             .pool_idle_timeout(Duration::from_secs(60))
             .user_agent(concat!("tidewright-operator/", env!("CARGO_PKG_VERSION")))
     };
-    let built = match ca_pem {
-        Some(pem) => {
-            let roots = Certificate::from_pem_bundle(pem).map_err(|e| Error::Tls(format!("CA of Prometheus: {e}")))?;
+    let own = |pem| Certificate::from_pem_bundle(pem).map_err(|e| Error::Tls(format!("CA of Prometheus: {e}")));
+    let built = match trust {
+        Trust::Only(pem) => bounded().tls_certs_only(own(pem)?).build(),
+        Trust::Public { and: Some(pem) } => {
+            let roots = own(pem)?.into_iter().chain(public_roots()?);
             bounded().tls_certs_only(roots).build()
         }
-        // An image without CA certificates is no reason not to talk plain HTTP. Over https the handshake then fails, and says why.
-        None => bounded().build().or_else(|_| bounded().tls_certs_only([]).build()),
+        // The system's, where it has any: an image of ours has none.
+        Trust::Public { and: None } => match bounded().build() {
+            Ok(client) => Ok(client),
+            Err(_) => bounded().tls_certs_only(public_roots()?).build(),
+        },
     };
     built.map_err(|e| Error::Tls(format!("HTTP client of Prometheus: {}", chain(&e))))
 }

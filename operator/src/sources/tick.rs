@@ -21,14 +21,14 @@ use crate::sources::decode::Line;
 use crate::sources::enforce::confine;
 use crate::sources::external::Prepared;
 use crate::sources::memory::{ReadyPods, hold_last_good};
-use crate::sources::prometheus::{Prometheus, SharedBuffer, http_client};
+use crate::sources::prometheus::{Prometheus, SharedBuffer, Trust, http_client};
 use crate::sources::settings::Settings;
 use crate::sources::{external, queries};
 
 /// External queries under way at once: one slow tenant must not fill Prometheus' queue.
 const EXTERNAL_AT_ONCE: usize = 16;
-/// External queries of one service that are run.
-const EXTERNAL_PER_SERVICE: usize = 8;
+/// External queries of one service that are run: as many as the schema allows signals.
+const EXTERNAL_PER_SERVICE: usize = 10;
 
 type Wanted = BTreeMap<ServiceKey, Arc<Subscription>>;
 
@@ -60,9 +60,11 @@ impl Source {
                 source,
             })?),
         };
-        let client = http_client(ca.as_deref(), settings.timeout)?;
+        let trust = ca.as_deref().map_or(Trust::Public { and: None }, Trust::Only);
+        let own_client = http_client(&trust, settings.timeout)?;
+        let others_client = http_client(&Trust::Public { and: ca.as_deref() }, settings.timeout)?;
         let large = SharedBuffer::default();
-        let server = |address: &str, token| {
+        let server = |address: &str, client: &reqwest::Client, token| {
             let url =
                 parse_server(address).map_err(|problem| Error::Tls(format!("Prometheus {address:?} {problem}")))?;
             let (large, clock) = (Arc::clone(&large), Arc::clone(&clock));
@@ -71,12 +73,12 @@ impl Source {
         };
         let own = match &settings.url {
             None => None,
-            Some(address) => Some(server(address, settings.bearer_token_file.clone())?.1),
+            Some(address) => Some(server(address, &own_client, settings.bearer_token_file.clone())?.1),
         };
         let others = settings
             .allowed_servers
             .iter()
-            .map(|address| server(address, None))
+            .map(|address| server(address, &others_client, None))
             .collect::<Result<_>>()?;
         Ok(Self {
             texts: [

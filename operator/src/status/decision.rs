@@ -1,6 +1,6 @@
 //! Why a pool has as many replicas as it has: what each signal proposes, which one wins, and what limits it.
 //!
-//! The HorizontalPodAutoscaler controller decides; this repeats its arithmetic, `ceil(value / target)`, on the values that it is given, to say
+//! The HorizontalPodAutoscaler controller decides; this repeats its arithmetic, `ceil(value / target)`, times the ready replicas for a target in all, on the values that it is given, to say
 //! it in a sentence. The sentence is made anew only when the number or the winner changes: the values themselves move all the time, and are metrics.
 
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
@@ -82,11 +82,13 @@ fn fresh(pool: &Pool, service: &Validated, observed: &Observed, desired: i32) ->
     let autoscaler = observed.autoscalers.get(&pool.name).map(AsRef::as_ref);
     let nothing = Vec::new();
     let readings = observed.readings.get(&pool.name).unwrap_or(&nothing);
+    let deployment = observed.deployments.get(&pool.name);
+    let ready = deployment.and_then(|d| d.status.as_ref()?.ready_replicas).unwrap_or(0);
     let mut proposals: Vec<Proposal> = service
         .metrics
         .iter()
         .zip(readings)
-        .map(|(metric, reading)| propose(metric, reading.as_ref(), autoscaler))
+        .map(|(metric, reading)| propose(metric, reading.as_ref(), autoscaler, ready))
         .collect();
     let text = |proposals: &[Proposal]| proposals.iter().map(|p| p.text.as_str()).collect::<Vec<_>>().join("; ");
     let winner = proposals
@@ -112,6 +114,7 @@ fn propose(
     metric: &ScalingMetric,
     reading: Option<&Reading>,
     autoscaler: Option<&HorizontalPodAutoscaler>,
+    ready: i32,
 ) -> Proposal {
     let word = metric.word();
     match metric {
@@ -142,22 +145,23 @@ fn propose(
                 text: arrow(text, wants),
             }
         }
-        ScalingMetric::RequestRate(target) => of_signal(word, "req/s", target, reading),
-        ScalingMetric::QueueDepth(target) => of_signal(word, "queued", target, reading),
-        ScalingMetric::External { name, target, .. } => of_signal(word, &format!("({name})"), target, reading),
+        ScalingMetric::RequestRate(target) => of_signal(word, "req/s", target, reading, ready),
+        ScalingMetric::QueueDepth(target) => of_signal(word, "queued", target, reading, ready),
+        ScalingMetric::External { name, target, .. } => of_signal(word, &format!("({name})"), target, reading, ready),
     }
 }
 
-fn of_signal(word: &'static str, unit: &str, target: &Target, reading: Option<&Reading>) -> Proposal {
-    let (amount, per) = match target {
-        Target::AverageValue(amount) => (amount, " per replica"),
-        Target::Value(amount) => (amount, " in all"),
+fn of_signal(word: &'static str, unit: &str, target: &Target, reading: Option<&Reading>, ready: i32) -> Proposal {
+    // As much per replica makes a number of replicas; as much in all says by how much those that there are are too few.
+    let (amount, per, replicas_now) = match target {
+        Target::AverageValue(amount) => (amount, " per replica", 1.0),
+        Target::Value(amount) => (amount, " in all", f64::from(ready.max(1))),
     };
     match reading {
         Some(Ok(sample)) => {
             let wants = number(amount)
                 .filter(|a| *a > 0.0)
-                .map(|amount| (sample.value / amount).ceil());
+                .map(|amount| (sample.value / amount * replicas_now).ceil());
             let text = format!("{} {unit} / {}{per}", rounded(sample.value), amount.0);
             Proposal {
                 word,
@@ -256,7 +260,7 @@ mod tests {
 
     use super::*;
     use crate::domain::decided::Decided;
-    use crate::test_support::validated;
+    use crate::test_support::{deployment, validated};
 
     fn observed(replicas: i32, reason: &'static str, message: &str) -> Observed {
         let pool = DecidedPool {
@@ -293,6 +297,37 @@ mod tests {
             limited_by(&advise, &seen),
             None,
             "that of the HorizontalPodAutoscaler counts"
+        );
+    }
+
+    #[test]
+    fn a_target_in_all_multiplies_the_replicas_that_there_are() {
+        let asks = |target: serde_json::Value, ready: i32| {
+            let metrics = json!([{"type": "QueueDepth", "target": target}]);
+            let service = validated(json!({"spec": {"predictor": {"autoScaling": {"metrics": metrics}}}}));
+            let sample = crate::domain::published::Sample {
+                value: 30.0,
+                at: jiff::Timestamp::UNIX_EPOCH,
+            };
+            let counts = json!({"readyReplicas": ready});
+            let seen = Observed {
+                deployments: BTreeMap::from([("cpu".to_owned(), Arc::new(deployment("cpu", 1, ready, counts)))]),
+                readings: BTreeMap::from([("cpu".to_owned(), vec![Some(Ok(sample))])]),
+                ..Observed::default()
+            };
+            decide(&service.pools[0], &service, &seen, ready, None).message
+        };
+        let in_all = json!({"type": "Value", "value": "10"});
+        assert!(
+            asks(in_all.clone(), 2).contains("30 queued / 10 in all → 6"),
+            "{}",
+            asks(in_all, 2)
+        );
+        let each = json!({"type": "AverageValue", "averageValue": "10"});
+        assert!(
+            asks(each.clone(), 2).contains("30 queued / 10 per replica → 3"),
+            "{}",
+            asks(each, 2)
         );
     }
 

@@ -46,7 +46,7 @@ pub(super) fn predictor(service: &Validated, observed: &Observed) -> Draft {
     let verdicts: Vec<_> = service
         .pools
         .iter()
-        .map(|pool| (pool, verdict(pool, observed)))
+        .map(|pool| (pool, verdict(pool, service.is_paused, observed)))
         .collect();
     let draft = |truth, reason, message| Draft::new(ConditionType::PredictorReady, truth, reason, message);
     let worst = verdicts
@@ -69,7 +69,7 @@ pub(super) fn model(service: &Validated, observed: &Observed) -> Draft {
     let failure = service
         .pools
         .iter()
-        .filter(|pool| is_short(pool, observed))
+        .filter(|pool| is_short(pool, service.is_paused, observed))
         .filter_map(|pool| Some((pool, worst_trouble(pool, observed)?)))
         .find(|(_, t)| t.is_model());
     if let Some((pool, trouble)) = failure {
@@ -123,7 +123,7 @@ struct Verdict {
     message: String,
 }
 
-fn verdict(pool: &Pool, observed: &Observed) -> Verdict {
+fn verdict(pool: &Pool, is_paused: bool, observed: &Observed) -> Verdict {
     let verdict = |truth, reason, message: String| Verdict { truth, reason, message };
     let Some(deployment) = observed.deployments.get(&pool.name) else {
         return verdict(
@@ -143,7 +143,7 @@ fn verdict(pool: &Pool, observed: &Observed) -> Verdict {
     if pool.fixed == Some(0) {
         return verdict(Truth::True, Reason::Ready, "0 of a fixed number".to_owned());
     }
-    let needed = counts.needed(pool);
+    let needed = counts.needed(pool, is_paused);
     let is_rolling = counts.is_rolling(needed);
     if (counts.available < needed || is_rolling)
         && let Some(trouble) = worst_trouble(pool, observed)
@@ -182,13 +182,13 @@ fn verdict(pool: &Pool, observed: &Observed) -> Verdict {
 }
 
 /// Whether the pool has less than it must have, or is being rolled out: only then a pod that cannot start matters.
-fn is_short(pool: &Pool, observed: &Observed) -> bool {
+fn is_short(pool: &Pool, is_paused: bool, observed: &Observed) -> bool {
     let caught_up = observed.deployments.get(&pool.name);
     caught_up
         .filter(|d| is_caught_up(d, pool, observed))
         .is_some_and(|deployment| {
             let counts = Counts::of(deployment);
-            let needed = counts.needed(pool);
+            let needed = counts.needed(pool, is_paused);
             counts.available < needed || counts.is_rolling(needed)
         })
 }
@@ -249,14 +249,17 @@ impl Counts {
         }
     }
 
-    /// Replicas that the pool must have to count as serving.
-    fn needed(&self, pool: &Pool) -> i32 {
-        pool.fixed.unwrap_or(pool.replicas_min).min(self.desired).max(1)
+    /// Replicas that the pool must have to count as serving: its minimum, even before whoever scales it has asked for it. While scaling pauses nobody
+    /// asks for more than there are.
+    fn needed(&self, pool: &Pool, is_paused: bool) -> i32 {
+        let least = pool.fixed.unwrap_or(pool.replicas_min);
+        let asked_for = if is_paused { self.desired } else { i32::MAX };
+        least.min(asked_for).max(1)
     }
 
-    /// Whether old replicas are left, or new ones missing.
+    /// Whether old replicas are left, or new ones missing that are asked for.
     fn is_rolling(&self, needed: i32) -> bool {
-        self.updated < self.existing || self.updated < needed
+        self.updated < self.existing || self.updated < needed.min(self.desired)
     }
 
     /// Ready replicas that must be of the current template: those that the old ones cannot account for.

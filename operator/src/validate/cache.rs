@@ -10,6 +10,10 @@ use crate::domain::validated::{MemoryCache, Pool, RedisCache, RedisPlace};
 /// Most memory of a Redis beside a server: more than any node spares, and what is added to it stays a number.
 const SIDECAR_BYTES_MAX: u64 = 1 << 40;
 
+/// What the server takes for its cache in memory: below, not one answer fits.
+const MEMORY_BYTES_MIN: u64 = 1 << 10;
+const MEMORY_BYTES_MAX: u64 = 1 << 40;
+
 pub(super) fn validate(
     spec: Option<&Cache>,
     pools: &[Pool],
@@ -18,6 +22,10 @@ pub(super) fn validate(
     let memory = spec.and_then(|c| c.memory.as_ref()).and_then(|level| {
         let path = "spec.cache.memory.maxBytes";
         let bytes_max = quantity::bytes(&level.max_bytes, path, problems)?;
+        if !(MEMORY_BYTES_MIN..=MEMORY_BYTES_MAX).contains(&bytes_max) {
+            problems.push(Problem::new(path, format!("{:?} is not between 1Ki and 1Ti", level.max_bytes.0)));
+            return None;
+        }
         let ttl_seconds = seconds(&level.ttl, "spec.cache.memory.ttl", problems)?;
         for pool in pools {
             let limit = pool.resources.limits.get("memory").and_then(quantity::number);

@@ -63,6 +63,12 @@ pub fn validate(object: &InferenceService, prometheus: &Prometheus) -> Result<Va
         memory_cache,
         redis_cache,
     };
+    if u64::from(server.batch_latency_max_millis) >= u64::from(server.timeout_seconds) * 1000 {
+        problems.push(Problem::new(
+            "spec.predictor.batcher.maxLatency",
+            "must be less than the timeout: a request would be given up while its batch fills",
+        ));
+    }
     let owner = object.controller_owner_ref(&()).unwrap_or_default();
     match model {
         Some(model) if problems.is_empty() => Ok(Validated {

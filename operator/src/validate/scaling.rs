@@ -42,15 +42,29 @@ pub(super) fn validate(
         implied.retain(|metric| metric.r#type != MetricType::Resource);
     }
     let mut externals = 0;
-    given
-        .iter()
-        .chain(&implied)
-        .enumerate()
-        .filter_map(|(index, metric)| {
-            let path = format!("spec.predictor.autoScaling.metrics[{index}]");
-            one(metric, &path, namespace, &mut externals, prometheus, problems)
-        })
-        .collect()
+    let mut metrics: Vec<ScalingMetric> = Vec::new();
+    for (index, metric) in given.iter().chain(&implied).enumerate() {
+        let path = format!("spec.predictor.autoScaling.metrics[{index}]");
+        let Some(metric) = one(metric, &path, namespace, &mut externals, prometheus, problems) else {
+            continue;
+        };
+        // A signal without a name is called by its position, which another may have for a name.
+        if metric
+            .signal()
+            .is_some_and(|signal| metrics.iter().any(|other| other.signal() == Some(signal.clone())))
+        {
+            problems.push(Problem::new(
+                path,
+                format!(
+                    "another signal is called {:?} too: give each External one a name of its own",
+                    metric.word()
+                ),
+            ));
+            continue;
+        }
+        metrics.push(metric);
+    }
+    metrics
 }
 
 /// What is promised to callers.

@@ -220,3 +220,14 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn two_signals_of_one_name_are_refused_also_where_a_position_is_the_name() {
+    let external = |name: Option<&str>| json!({"type": "External", "external": {"metric": {"name": name, "query": "sum(a)"}, "target": {"type": "Value", "value": "7"}}});
+    let of = |metrics: serde_json::Value| paths(json!({"spec": {"predictor": {"autoScaling": {"metrics": metrics}}}}));
+    assert_eq!(
+        of(json!([external(Some("1")), external(None)])),
+        ["spec.predictor.autoScaling.metrics[1]"]
+    );
+    assert!(of(json!([external(Some("0")), external(Some("1")), external(None)])).is_empty());
+}

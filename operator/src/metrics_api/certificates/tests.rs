@@ -1,13 +1,6 @@
 //! Ten lives of a CA in simulated time: whichever certificate a replica serves, the published bundle verifies it.
 
-use std::sync::Arc;
-
-use rustls::RootCertStore;
-use rustls::client::WebPkiServerVerifier;
-use rustls_pki_types::{ServerName, UnixTime};
-
 use super::*;
-use crate::metrics_api::tls::provider;
 
 const LIVES: Lifetimes = Lifetimes {
     ca: Duration::from_secs(60),
@@ -126,8 +119,7 @@ fn a_service_of_another_name_gets_a_certificate_for_it() {
     let renamed = ["metrics.elsewhere.svc".to_owned()];
     let next = next_step(Some(&first), true, &renamed, &LIVES, at(1)).unwrap().unwrap();
     assert_eq!(next.ca, first.ca, "the bundle stays");
-    assert!(is_for(&next.serving.certificate, &renamed).unwrap());
-    assert!(!is_for(&next.serving.certificate, &names()).unwrap());
+    assert!(is_good(&next, &renamed, at(1)) && !is_good(&next, &names(), at(1)));
     assert_eq!(next_step(Some(&next), true, &renamed, &LIVES, at(2)).unwrap(), None);
 }
 
@@ -139,4 +131,26 @@ fn a_publication_in_the_future_is_dated_anew() {
     let dated = step(Some(&ahead), true, 42).unwrap();
     assert_eq!(dated.next_published, Some(at(42)));
     assert_eq!(dated.ca, first.ca);
+}
+
+#[test]
+fn parts_that_do_not_belong_together_are_made_anew() {
+    let first = step(None, true, 0).unwrap();
+    let other = step(None, true, 1).unwrap();
+    let mut foreign_key = first.clone();
+    foreign_key.serving.key.clone_from(&other.serving.key);
+    let mut foreign_certificate = first.clone();
+    foreign_certificate.serving = other.serving.clone();
+    for broken in [foreign_key, foreign_certificate] {
+        let healed = step(Some(&broken), true, 2).unwrap();
+        assert_eq!(healed.ca, first.ca, "the CA is good, and trusted already");
+        assert!(is_good(&healed, &names(), at(2)));
+        assert_eq!(step(Some(&healed), true, 3), None);
+    }
+    let mut foreign_ca_key = first.clone();
+    foreign_ca_key.ca.key.clone_from(&other.ca.key);
+    foreign_ca_key.serving = other.serving;
+    let healed = step(Some(&foreign_ca_key), true, 2).unwrap();
+    assert_ne!(healed.ca, first.ca, "nothing good can be signed by it");
+    assert!(is_good(&healed, &names(), at(2)));
 }

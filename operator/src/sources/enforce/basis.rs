@@ -62,6 +62,14 @@ impl Basis {
         }
     }
 
+    /// Whether the selector is part of it.
+    pub(super) fn names(&self, selector: &str) -> bool {
+        match self {
+            Self::Selector(text) => text == selector,
+            Self::All(parts) | Self::Any(parts) => parts.iter().any(|part| part.names(selector)),
+        }
+    }
+
     /// The first selector without samples that the answer cannot do without.
     pub fn missing(&self, has_samples: &impl Fn(&str) -> bool) -> Option<&str> {
         match self {
@@ -86,6 +94,17 @@ pub(super) fn selector_text(selector: &VectorSelector) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::confine;
+
+    #[test]
+    fn what_may_be_missing_need_not_be_fresh() {
+        let selectors = |query: &str| confine(query, "demo").unwrap().selectors;
+        assert!(selectors("absent(b)").is_empty() && selectors("vector(1) unless b").is_empty());
+        assert_eq!(
+            selectors("sum(a) + (absent(b) or vector(0))"),
+            ["a{namespace=\"demo\"}"]
+        );
+        assert_eq!(selectors("sum(a) or sum(b)").len(), 2);
+    }
 
     #[test]
     fn what_an_answer_cannot_do_without() {

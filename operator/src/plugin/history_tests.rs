@@ -1,0 +1,195 @@
+//! Recorded decisions, executed again: as they were, with a sample changed, with other numbers, with another policy.
+
+use tidewright_scaling::observation::PoolView;
+use tidewright_scaling::policy::{Balancing, Draft, Fallback, Objective, Pool, Signal, Tuning, default_down_limits};
+
+use super::*;
+
+fn draft() -> Draft {
+    let pool = Pool {
+        name: "cpu".to_owned(),
+        replicas_min: 1,
+        replicas_max: 20,
+        slots: 1,
+        cost: 1.0,
+        service_seconds_prior: 0.02,
+        start_seconds_prior: 10.0,
+    };
+    let signal = |name: &str, kind| Signal {
+        name: name.to_owned(),
+        kind,
+        stale_after_seconds: 30.0,
+    };
+    Draft {
+        pools: vec![pool],
+        signals: vec![
+            signal("rate", SignalKind::ArrivalRate),
+            signal("queue", SignalKind::Queued),
+        ],
+        objective: Objective {
+            latency_seconds: 0.2,
+            late_share: 0.05,
+        },
+        balancing: Balancing::Random,
+        fallback: Fallback::default(),
+        up_limits: Vec::new(),
+        down_limits: default_down_limits(),
+        tuning: Tuning::default(),
+    }
+}
+
+fn at(second: u64) -> Moment {
+    Moment::from_millis(1_800_000_000_000 + second * 1000)
+}
+
+/// Fifteen minutes of a load that doubles in the middle.
+fn records() -> Vec<Record> {
+    let policy = draft().check().unwrap();
+    let (mut state, mut replicas) = (State::default(), 1);
+    let record = |second: u64| {
+        let sample = |value: f64| {
+            Ok(Sample {
+                value: Raw(value),
+                at: at(second),
+                window_seconds: 30.0,
+                targets_up: 1,
+                targets_all: 1,
+                targets_covered: Some(1),
+            })
+        };
+        let rate = if (300..600).contains(&second) { 120.0 } else { 60.0 };
+        let seen = Observations {
+            signals: vec![sample(rate), sample(0.0)],
+            pools: vec![PoolView {
+                replicas,
+                ..PoolView::default()
+            }],
+            ..Observations::default()
+        };
+        let is_start = second.is_multiple_of(200);
+        let before = is_start.then(|| state.clone());
+        let (decision, next) = decide(&policy, &seen, std::mem::take(&mut state), at(second));
+        state = next;
+        replicas = decision.pools[0].to;
+        Record {
+            at: at(second),
+            seen,
+            decision,
+            policy: is_start.then(|| policy.clone()),
+            state: before,
+        }
+    };
+    (0..900).map(record).collect()
+}
+
+fn through_text(records: &[Record]) -> Vec<Record> {
+    let lines: Vec<String> = records
+        .iter()
+        .map(|record| serde_json::to_string(record).unwrap())
+        .collect();
+    parse(&lines.join("\n")).unwrap()
+}
+
+#[test]
+fn the_last_decision_up_to_a_time_comes_out_the_same() {
+    let records = through_text(&records());
+    for second in [0, 350, 899, 5000] {
+        let explained = explain(&records, at(second)).unwrap();
+        assert!(explained.is_same && explained.differences.is_empty(), "{second}");
+        assert_eq!(explained.decision.at, at(second.min(899)));
+    }
+    assert!(explain(&records[1..], at(0)).unwrap_err().contains("nothing is known"));
+    assert!(
+        explain(&records[1..], at(100)).unwrap_err().contains("is not recorded"),
+        "no beginning"
+    );
+    assert!(
+        explain(&records[1..], at(250)).unwrap().is_same,
+        "the next segment begins anew"
+    );
+}
+
+#[test]
+fn a_sample_that_was_changed_is_named() {
+    let mut records = through_text(&records());
+    let Ok(sample) = &mut records[450].seen.signals[0] else {
+        panic!("no sample")
+    };
+    sample.value = Raw(400.0);
+    let explained = explain(&records, at(450)).unwrap();
+    assert!(!explained.is_same);
+    assert!(
+        explained.differences.iter().any(|line| line.contains("signal rate")),
+        "{explained:?}"
+    );
+    assert!(explain(&records, at(449)).unwrap().is_same);
+}
+
+#[test]
+fn another_rate_or_queue_is_decided_about_from_the_present() {
+    let records = through_text(&records());
+    let present = records.last().unwrap().decision.pools[0].to;
+    let more = what_if(&records, Some(200.0), None).unwrap();
+    assert!(more.later.pools[0].to > present, "{more:?}");
+    let queue = what_if(&records, None, Some(500.0)).unwrap();
+    assert!(queue.later.pools[0].to > present);
+    let mut without = records.clone();
+    for record in &mut without {
+        if let Some(policy) = record.policy.take() {
+            let mut draft = policy.into_draft();
+            draft.signals.pop();
+            record.policy = Some(draft.check().unwrap());
+        }
+    }
+    let refused = what_if(&without, None, Some(5.0)).unwrap_err();
+    assert!(refused.contains("not scaled by its queue"), "{refused}");
+}
+
+#[test]
+fn a_stricter_promise_costs_more_and_is_short_of_nothing() {
+    let records = through_text(&records());
+    let mut stricter = draft();
+    stricter.objective.latency_seconds = 0.08;
+    let compared = compare(&records, at(0), at(10_000), &stricter.clone().check().unwrap()).unwrap();
+    assert!(
+        compared.other.replica_seconds > compared.recorded.replica_seconds,
+        "{compared:?}"
+    );
+    assert!((compared.recorded.seconds - 899.0).abs() < 1e-6);
+    let same = compare(&records, at(100), at(800), &draft().check().unwrap()).unwrap();
+    assert_eq!(
+        same.other, same.recorded,
+        "the same policy comes to the same, from the middle too"
+    );
+    let mut fewer = draft();
+    fewer.pools[0].replicas_max = 2;
+    let short = compare(&records, at(0), at(900), &fewer.check().unwrap()).unwrap();
+    assert!(short.other.short_seconds > short.recorded.short_seconds, "{short:?}");
+    stricter.signals.pop();
+    let refused = compare(&records, at(0), at(900), &stricter.check().unwrap()).unwrap_err();
+    assert!(
+        refused.contains("recorded is signal rate, signal queue, pool cpu"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn changes_against_the_direction_of_the_one_before_are_reversals() {
+    let points: Vec<(Moment, u32, u32)> = [1, 3, 3, 2, 2, 4]
+        .iter()
+        .zip(0..)
+        .map(|(n, s)| (at(s), *n, 3))
+        .collect();
+    let course = course(&points);
+    assert_eq!((course.changes, course.reversals), (3, 2));
+    assert!(
+        (course.replica_seconds - 11.0).abs() < 1e-9 && (course.short_seconds - 3.0).abs() < 1e-9,
+        "{course:?}"
+    );
+}
+
+#[test]
+fn what_is_no_record_is_named_by_its_line() {
+    assert!(parse("\n").unwrap_err().contains("no recorded decision"));
+    assert!(parse("\n{}").unwrap_err().starts_with("line 2 is"));
+}
