@@ -122,6 +122,9 @@ pub struct ServeArgs {
     /// Log filter, as in `info` or `tidewright_server=debug,warn` [default: info]
     #[arg(long, value_name = "FILTER", env = "TIDEWRIGHT_LOG")]
     pub log: Option<String>,
+    /// A line for one request in so many, and for each that the server failed; 0 is none [default: 0]
+    #[arg(long, value_name = "COUNT", env = "TIDEWRIGHT_ACCESS_LOG_ONE_IN")]
+    pub access_log_one_in: Option<u32>,
 }
 
 /// Shape of log lines.
@@ -307,6 +310,7 @@ impl ServeArgs {
             };
         }
         set(&mut config.log.filter, self.log.as_ref());
+        set(&mut config.log.access_one_in, self.access_log_one_in.as_ref());
     }
 }
 

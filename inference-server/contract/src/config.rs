@@ -173,6 +173,8 @@ pub struct LogConfig {
     pub format: LogFormat,
     /// Filter in the notation of tracing: `info`, `tidewright_server=debug,warn`.
     pub filter: String,
+    /// One line for so many requests; 1: for each, 0: for none. Where it is not 0, each request that failed for a reason of the server's has one.
+    pub access_one_in: u32,
 }
 
 /// Shape of log lines.
@@ -305,6 +307,7 @@ impl Default for LogConfig {
         Self {
             format: LogFormat::Human,
             filter: "info".to_owned(),
+            access_one_in: 0,
         }
     }
 }

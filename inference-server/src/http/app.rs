@@ -10,6 +10,7 @@ use hyper::body::Body;
 use tidewright_contract::config::LimitsConfig;
 use tidewright_contract::routes;
 
+use super::access::AccessLog;
 use super::infer::Incoming;
 use super::respond::{self, Answer};
 use super::route::{ModelRef, Route, route};
@@ -33,6 +34,8 @@ pub struct App {
     pub metrics: SharedMetrics,
     pub limits: LimitsConfig,
     pub pipeline: Pipeline,
+    /// Lines about requests.
+    pub access: AccessLog,
     /// Bytes of bodies.
     pub bodies: Bodies,
     /// The names that will be served, known from the start.
@@ -42,7 +45,13 @@ pub struct App {
 
 impl App {
     /// An app without models.
-    pub fn new(limits: LimitsConfig, names: Vec<Name>, lifecycle: Arc<Lifecycle>, metrics: SharedMetrics) -> Self {
+    pub fn new(
+        limits: LimitsConfig,
+        access: AccessLog,
+        names: Vec<Name>,
+        lifecycle: Arc<Lifecycle>,
+        metrics: SharedMetrics,
+    ) -> Self {
         let pipeline = Pipeline::new(limits.max_concurrency, metrics.in_flight.clone());
         let routes = routes::ALL
             .into_iter()
@@ -52,6 +61,7 @@ impl App {
         Self {
             lifecycle,
             metrics,
+            access,
             bodies: Bodies::new(limits.bodies_bytes_max.max(limits.body_bytes_max)),
             limits,
             pipeline,
@@ -208,9 +218,9 @@ impl Account<'_> {
 impl Drop for Account<'_> {
     fn drop(&mut self) {
         self.app.metrics.answered(self.metrics, self.method, self.code);
-        self.metrics
-            .duration
-            .observe(clock::now().saturating_duration_since(self.started).as_secs_f64());
+        let took = clock::now().saturating_duration_since(self.started);
+        self.metrics.duration.observe(took.as_secs_f64());
+        self.app.access.note(self.metrics.route, self.method, self.code, took);
     }
 }
 

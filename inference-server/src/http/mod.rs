@@ -1,5 +1,6 @@
 //! The serving port: routes, bodies, answers, connections.
 
+pub mod access;
 pub mod admin;
 pub mod app;
 pub mod body;

@@ -21,6 +21,7 @@ use crate::cache::redis::{self, Redis};
 use crate::clock::{self, Instant};
 use crate::engine::ort::{Runtime, library_path};
 use crate::engine::pool::Pool;
+use crate::http::access::AccessLog;
 use crate::http::app::App;
 use crate::http::metadata::SERVER_VERSION;
 use crate::http::tls::Certificate;
@@ -122,6 +123,7 @@ async fn run(config: &ServeConfig, started: Instant) -> Result<(), Failure> {
     let names = registry::names(&config.models);
     let app = Arc::new(App::new(
         config.limits.clone(),
+        AccessLog::new(config.log.access_one_in),
         names,
         Arc::clone(&lifecycle),
         Arc::clone(&metrics),

@@ -200,3 +200,29 @@ fn environment_and_directory_and_json_log() {
         );
     }
 }
+
+#[test]
+fn one_request_in_so_many_has_a_line_in_the_log() {
+    let model = model("affine");
+    let server = Server::start(&["--model", &model, "--access-log-one-in", "5", "--log-format", "json"]);
+    let mut client = Client::connect(server.http).unwrap();
+    for _ in 0..10 {
+        let answer = client.post("/api/v1/predict", r#"{"features":[1,2,3,4]}"#).unwrap();
+        assert_eq!(answer.status, 200);
+    }
+    server.signal("TERM");
+    let log = server.end().log;
+    let lines: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("\"target\":\"access\""))
+        .collect();
+    assert_eq!(lines.len(), 2, "{log}");
+    for part in [
+        "\"route\":\"/api/v1/predict\"",
+        "\"method\":\"POST\"",
+        "\"code\":200",
+        "\"millis\":",
+    ] {
+        assert!(lines[0].contains(part), "no {part} in {}", lines[0]);
+    }
+}

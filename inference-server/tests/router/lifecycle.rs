@@ -8,6 +8,7 @@ use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 use tidewright_contract::config::{ExecutionProvider, ModelConfig};
 use tidewright_contract::exit::Reason;
+use tidewright_server::http::access::AccessLog;
 use tidewright_server::http::admin;
 use tidewright_server::http::app::App;
 use tidewright_server::lifecycle::{Lifecycle, State};
@@ -33,6 +34,7 @@ async fn before_loading_everything_that_infers_is_refused_and_readiness_says_why
     let names = registry::names(&config.models);
     let app = Arc::new(App::new(
         config.limits.clone(),
+        AccessLog::new(0),
         names,
         Arc::clone(&lifecycle),
         Arc::new(Metrics::default()),

@@ -10,6 +10,7 @@ use http_body_util::{BodyExt, Full};
 use serde_json::Value;
 use tidewright_contract::config::{ModelConfig, ServeConfig};
 use tidewright_server::engine::ort::Runtime;
+use tidewright_server::http::access::AccessLog;
 use tidewright_server::http::app::App;
 use tidewright_server::lifecycle::{Lifecycle, State};
 use tidewright_server::metrics::Metrics;
@@ -66,6 +67,7 @@ pub fn server(config: &ServeConfig) -> Server {
     let names = registry::names(&config.models);
     let app = Arc::new(App::new(
         config.limits.clone(),
+        AccessLog::new(0),
         names,
         Arc::clone(&lifecycle),
         Arc::clone(&metrics),
