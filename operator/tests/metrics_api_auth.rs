@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use aggregated::{Api, Ca, Cluster, GROUP, SharedCluster, front_proxy, metric, publish, quick_settings, until};
 use rcgen::ExtendedKeyUsagePurpose;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, ServerName};
 use serde_json::json;
 use tidewright_operator::clock::{Clock, SystemClock};
 
@@ -311,4 +313,40 @@ async fn a_rotated_front_proxy_is_followed_on_open_connections() {
         api.get(&new, &path, &[USER]).await.0 == 401
     })
     .await;
+}
+
+/// Whoever can reach the port can open connections; the API server must still find a place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_cannot_take_all_places() {
+    let (ca, api) = started().await;
+    let mut roots = rustls::RootCertStore::empty();
+    let bundle = api.cluster.lock().unwrap().ca_bundle().expect("registered");
+    for certificate in CertificateDer::pem_slice_iter(bundle.as_bytes()) {
+        roots.add(certificate.unwrap()).unwrap();
+    }
+    let config = rustls::ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let mut held = Vec::new();
+    for _ in 0..300 {
+        let connect = async {
+            let stream = tokio::net::TcpStream::connect(api.address).await.ok()?;
+            let name = ServerName::try_from(aggregated::NAME).unwrap();
+            connector.connect(name, stream).await.ok()
+        };
+        // Beyond the places of all, a connection waits: that is what the next one would meet.
+        match tokio::time::timeout(Duration::from_secs(1), connect).await {
+            Ok(stream) => held.extend(stream),
+            Err(_) => break,
+        }
+    }
+    assert!(held.len() > 64, "{} connections are not many", held.len());
+    let front_proxy = api.http(Some(&ca.client("front-proxy-client", |_| {})));
+    let asking = api.get(&front_proxy, "/apis", &[USER]);
+    let (code, _) = tokio::time::timeout(Duration::from_secs(3), asking)
+        .await
+        .expect("no place is left");
+    assert_eq!(code, 200);
+    drop(held);
 }

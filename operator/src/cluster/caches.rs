@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::apply::{self, Child, is_controlled_by};
+use super::index::Index;
 use super::watch::{self, Follow, key_by_label, own_key, without_managed_fields};
 use super::watches::Watches;
 use crate::domain::objects::for_each_kind;
@@ -25,10 +26,16 @@ const KEYS_QUEUED_MAX: usize = 1024;
 /// Cache of one kind of child.
 pub struct Cache<K: Child> {
     store: Store<K>,
+    index: Index,
     watches: Watches,
 }
 
 impl<K: Child> Cache<K> {
+    fn new((store, index): (Store<K>, Index), watches: &Watches) -> Self {
+        let watches = watches.clone();
+        Self { store, index, watches }
+    }
+
     /// The object of this name, if the cache has it.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
         self.store.get(&ObjectRef::new(name).within(namespace))
@@ -51,11 +58,14 @@ impl<K: Child> Cache<K> {
         if !self.watches.is_listed(apply::kind_name::<K>()) {
             return None;
         }
-        let mut all = self.store.state();
-        all.retain(|o| {
-            o.namespace().as_deref() == Some(&key.namespace) && o.labels().get(labels::SERVICE) == Some(&key.name)
-        });
-        Some(all)
+        let found = self.index.names(key).into_iter();
+        let found = found.filter_map(|name| self.get(&key.namespace, &name));
+        // The index is a moment behind the store.
+        Some(
+            found
+                .filter(|o| o.labels().get(labels::SERVICE) == Some(&key.name))
+                .collect(),
+        )
     }
 }
 
@@ -82,15 +92,15 @@ macro_rules! caches {
                 let (keys, changed) = mpsc::channel(KEYS_QUEUED_MAX);
                 let selector = format!("{}={}", labels::MANAGED_BY, labels::MANAGER);
                 let caches = Self {
-                    $($field: Cache {
-                        store: watch::spawn(
+                    $($field: Cache::new(
+                        watch::spawn(
                             child::<$kind>(client, &selector, key_by_label),
                             watches.clone(),
                             keys.clone(),
                             stop.clone(),
                         ),
-                        watches: watches.clone(),
-                    },)+
+                        watches,
+                    ),)+
                     inference_services: watch::spawn(
                         Follow {
                             kind: "InferenceService",
@@ -103,16 +113,17 @@ macro_rules! caches {
                         watches.clone(),
                         keys.clone(),
                         stop.clone(),
-                    ),
-                    pods: Cache {
-                        store: watch::spawn(
+                    )
+                    .0,
+                    pods: Cache::new(
+                        watch::spawn(
                             Follow { kind: "Pod", slim: slim_pod, ..child::<Pod>(client, &selector, key_by_label) },
                             watches.clone(),
                             keys,
                             stop.clone(),
                         ),
-                        watches: watches.clone(),
-                    },
+                        watches,
+                    ),
                 };
                 let changed = futures::stream::unfold(changed, |mut changed| async move {
                     changed.recv().await.map(|key| (key, changed))

@@ -7,6 +7,7 @@ mod backoff;
 pub mod caches;
 pub mod call;
 mod covers;
+pub mod index;
 pub mod lease;
 pub mod may_write;
 pub mod owner;

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::backoff::Backoff;
 use super::call::HEADERS_TIMEOUT;
+use super::index::Index;
 use super::watches::{WatchState, Watches};
 use crate::domain::published::ServiceKey;
 
@@ -63,22 +64,23 @@ pub fn without_managed_fields<K: Resource>(object: &mut K) {
     object.meta_mut().managed_fields = None;
 }
 
-/// Starts to follow; the cache fills by itself.
+/// Starts to follow; the cache and its index fill by themselves.
 pub fn spawn<K>(
     follow: Follow<K>,
     watches: Watches,
     keys: mpsc::Sender<ServiceKey>,
     stop: CancellationToken,
-) -> Store<K>
+) -> (Store<K>, Index)
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     K::DynamicType: Hash + Eq + Clone + Default,
 {
+    let index = Index::default();
     let writer = reflector::store::Writer::default();
     let reader = writer.as_reader();
     watches.set(follow.kind, WatchState::Starting);
     let kind = follow.kind;
-    let task = tokio::spawn(run(follow, writer, watches.clone(), keys, stop.clone()));
+    let task = tokio::spawn(run(follow, writer, index.clone(), watches.clone(), keys, stop.clone()));
     tokio::spawn(async move {
         if let Err(error) = task.await {
             tracing::error!(kind, %error, "the watch ended");
@@ -87,18 +89,20 @@ where
             watches.set(kind, WatchState::Ended);
         }
     });
-    reader
+    (reader, index)
 }
 
 async fn run<K>(
     follow: Follow<K>,
     mut writer: reflector::store::Writer<K>,
+    index: Index,
     watches: Watches,
     keys: mpsc::Sender<ServiceKey>,
     stop: CancellationToken,
 ) where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
+    let store = writer.as_reader();
     let mut told: HashMap<ServiceKey, String> = HashMap::new();
     let mut backoff = Backoff::default();
     while !stop.is_cancelled() {
@@ -151,6 +155,7 @@ async fn run<K>(
                         (follow.slim)(object);
                     }
                     writer.apply_watcher_event(&event);
+                    index.note(&event, follow.key_of, &store);
                     if matches!(event, Event::InitDone)
                         || (is_listed && matches!(event, Event::Apply(_) | Event::Delete(_)))
                     {

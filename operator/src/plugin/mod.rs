@@ -108,7 +108,12 @@ async fn why(place: &Place, subject: &Subject) -> anyhow::Result<()> {
     let (client, namespace) = connect(place).await?;
     let service = read::service(&client, &namespace, &subject.name).await?;
     let newest = Moment::from_millis(u64::MAX);
-    let lines = fetch(&client, place, &namespace, &subject.name, newest, newest).await?;
+    let lines = fetch(&client, place, &namespace, &subject.name, newest, newest).await;
+    let lines = lines.unwrap_or_else(|error| {
+        // Whoever may not reach the operator may still read what it has written.
+        let _ = writeln!(std::io::stderr(), "kubectl tide: {error:#}: from the status alone");
+        None
+    });
     match lines {
         Some(lines) => {
             let records = history::parse(std::str::from_utf8(&lines)?).map_err(anyhow::Error::msg)?;
