@@ -126,7 +126,8 @@ async fn k4_error_answers_are_retried_rarely_and_never_in_a_burst() -> Result<()
             // At 0, 1, 3 and 7 s, a little earlier by chance, and one or two more when a watch or a signal gives a reason to look. The library's
             // default makes eleven, of each call.
             ensure!((3..=6).contains(&within), "{code}: {within} attempts");
-            ensure!(most <= 10, "{code}: {most} requests in one second");
+            // Two attempts of five requests each, where chance brings the second one early, and a look besides. With the library's default it is dozens.
+            ensure!(most <= 16, "{code}: {most} requests in one second");
             proxy.heal();
             scenario.ready(&namespace.client, PATIENCE).await?;
         }
