@@ -26,6 +26,8 @@ command -v cargo >/dev/null ||
 if command -v go >/dev/null; then
     # Read without a network, hence GOTOOLCHAIN=local.
     version=$(GOTOOLCHAIN=local go env GOVERSION)
+    # With any other setting than local, Go fetches the version that a module asks for.
+    [ "$(go env GOTOOLCHAIN)" = local ] || go_wanted=1.26
     oldest=$(printf '%s\n' "${version#go}" "$go_wanted" | sort -V | head -n 1)
     [ "$oldest" = "$go_wanted" ] ||
         missing "needs Go $go_wanted or newer to build Kubernetes from source (https://go.dev/dl), and found $version."

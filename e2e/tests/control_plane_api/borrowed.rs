@@ -46,6 +46,12 @@ async fn fields_of_kubernetes_own_types_are_bounded_as_kubernetes_bounds_them() 
         (affinity, preferred(1, "Is"), "supported values"),
         (
             affinity,
+            json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+                {"matchFields": [{"key": "metadata.name", "operator": "Exists"}]}]}}}),
+            "supported values",
+        ),
+        (
+            affinity,
             json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "zone",
                 "labelSelector": {"matchExpressions": [{"key": "a", "operator": "Gt", "values": ["1"]}]}}]}}),
             "supported values",

@@ -116,7 +116,7 @@ fn compare(case: &Case, syncs: &[Arc<Sync>]) -> (usize, usize, Vec<String>) {
             }),
             pods: &[],
             readings: &readings,
-            update_error: None,
+            update_error: next.is_after_conflict.then(|| "conflict".to_owned()),
         };
         let outcome = sync(&config, &spec, &mut state, &input);
         let ours = outcome.written.unwrap_or(seen.spec_replicas);

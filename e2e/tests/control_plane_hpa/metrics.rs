@@ -11,6 +11,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use kube::{Api, Client};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
@@ -32,6 +33,8 @@ pub struct Sync {
     pub at_ns: i64,
     pub spec_replicas: i32,
     pub status_replicas: i32,
+    /// Whether the sync before this one could not write the scale, because somebody had written the Deployment meanwhile.
+    pub is_after_conflict: bool,
 }
 
 struct Shared {
@@ -171,7 +174,11 @@ impl Shared {
             let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), &self.namespace);
             let at_ns = i64::try_from(clock::time_of_day()?.as_nanosecond())?;
             let scale = deployments.get_scale(case).await?;
+            let autoscalers: Api<HorizontalPodAutoscaler> = Api::namespaced(self.client.clone(), &self.namespace);
+            let status = autoscalers.get(case).await?.status.unwrap_or_default();
+            let mut conditions = status.conditions.iter().flatten();
             let sync = Sync {
+                is_after_conflict: conditions.any(|c| c.reason.as_deref() == Some("FailedUpdateScale")),
                 at_ns,
                 spec_replicas: scale.spec.and_then(|spec| spec.replicas).unwrap_or(0),
                 status_replicas: scale.status.map_or(0, |status| status.replicas),

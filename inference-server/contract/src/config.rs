@@ -106,7 +106,7 @@ pub struct LimitsConfig {
     pub timeout_seconds: u32,
     /// Largest request body; beyond it 413.
     pub body_bytes_max: u64,
-    /// Bodies of all requests that are being read or computed, together; beyond it 429. One of the largest always fits.
+    /// Bodies of all HTTP requests that are being read or computed, together; beyond it 429. One of the largest always fits.
     pub bodies_bytes_max: u64,
     /// Open connections on the serving port; beyond it new ones wait in the kernel's backlog.
     pub connections_max: u32,

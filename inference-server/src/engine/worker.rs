@@ -75,9 +75,14 @@ struct Place<'a> {
 
 impl Place<'_> {
     fn lose(&mut self) {
+        self.leave();
+        (self.shared.on_event)(Event::Lost);
+    }
+
+    /// Without a word: it has been said.
+    fn leave(&mut self) {
         self.is_counted = false;
         self.shared.alive.fetch_sub(1, Ordering::Relaxed);
-        (self.shared.on_event)(Event::Lost);
     }
 
     fn regain(&mut self) {
@@ -114,32 +119,36 @@ pub fn work(mut engine: Box<dyn Engine>, shared: &Shared) {
             };
             run(&mut engine, job, &mut failures)
         }));
+        let is_worn = matches!(turn, Ok(Turn::Worn));
         match turn {
             Ok(Turn::Last) => return,
             Ok(Turn::Done) => {
                 panics = 0;
                 continue;
             }
-            Ok(Turn::Worn) => {
-                panics = 0;
-                failures = 0;
-                // Made before the old one goes: requests that fail may be to blame themselves, and others must not find nobody who serves.
-                if let Ok(Ok(fresh)) = catch_unwind(AssertUnwindSafe(|| (shared.factory)())) {
-                    let worn = std::mem::replace(&mut engine, fresh);
-                    let _ = catch_unwind(AssertUnwindSafe(move || drop(worn)));
-                    (shared.on_event)(Event::Rebuilt);
-                    continue;
-                }
-            }
-            Ok(Turn::Lost) => panics = 0,
+            Ok(Turn::Worn | Turn::Lost) => panics = 0,
             Err(_) => {
                 panics += 1;
                 tracing::error!("a worker panicked outside the model's run, its engine is replaced");
             }
         }
-        place.lose();
-        // A broken session may crash in its destructor: that must not take the thread.
+        if is_worn {
+            // It may be that the requests are to blame: others must not find nobody who serves, for the moment that another engine takes.
+            (shared.on_event)(Event::Lost);
+        } else {
+            place.lose();
+        }
+        // A broken session may crash in its destructor: that must not take the thread. It goes first: there may be memory for one alone.
         let _ = catch_unwind(AssertUnwindSafe(move || drop(engine)));
+        if is_worn {
+            if let Ok(Ok(fresh)) = catch_unwind(AssertUnwindSafe(|| (shared.factory)())) {
+                engine = fresh;
+                failures = 0;
+                (shared.on_event)(Event::Rebuilt);
+                continue;
+            }
+            place.leave();
+        }
         if panics > 1 {
             // The same thing happens again and again: not as fast as the processor can.
             std::thread::sleep(delay_after(panics));

@@ -246,17 +246,26 @@ fn requests_that_fail_beside_good_ones_do_not_cost_the_engine() {
 }
 
 #[test]
-fn an_engine_that_fails_again_and_again_is_replaced_without_a_moment_without_one() {
+fn an_engine_that_fails_again_and_again_is_replaced_while_its_worker_counts() {
     let (reply, answers) = mpsc::channel();
     let batches = [vec![13], vec![13, 13], vec![13], vec![8]];
     let jobs = batches.into_iter().map(|values| job(values, &reply)).collect();
-    let Counted { shared, events } = counted(jobs, Arc::new(|| Ok(Box::new(Patient))));
+    let alive = Arc::new(AtomicUsize::new(1));
+    let (counts, seen) = (Arc::new(Mutex::new(Vec::new())), Arc::clone(&alive));
+    let noted = Arc::clone(&counts);
+    let factory: Factory = Arc::new(move || {
+        noted.lock().unwrap().push(seen.load(Ordering::Relaxed));
+        Ok(Box::new(Patient))
+    });
+    let Counted { mut shared, events } = counted(jobs, factory);
+    shared.alive = alive;
     work(Box::new(Moody), &shared);
+    assert_eq!(*counts.lock().unwrap(), [1], "while the other one is made");
     drop((reply, shared.source));
     assert_eq!(
         answers.iter().filter(|(_, result)| result.is_ok()).count(),
         1,
         "a batch that fails counts once"
     );
-    assert_eq!(*events.lock().unwrap(), [Event::Rebuilt, Event::Ended]);
+    assert_eq!(*events.lock().unwrap(), [Event::Lost, Event::Rebuilt, Event::Ended]);
 }

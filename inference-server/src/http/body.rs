@@ -102,10 +102,11 @@ where
     let within = deadline.saturating_duration_since(clock::now());
     let reading = async {
         let bytes = collect(headers, body, limit_bytes, room).await?;
-        let Some(coding) = head.coding else { return Ok(bytes) };
-        let decoded = coding::decode(coding, &bytes, limit_bytes).await?;
-        room.grow(bytes.len() as u64 + decoded.len() as u64)?;
-        Ok(decoded)
+        match head.coding {
+            None => Ok(bytes),
+            // What it swells to is held for as long, and counted as it swells.
+            Some(coding) => coding::decode(coding, &bytes, limit_bytes, |length| room.grow(length as u64)).await,
+        }
     };
     tokio::time::timeout(within.max(Duration::from_millis(1)), reading)
         .await

@@ -116,24 +116,32 @@ pub fn weighted(item: &str) -> (&str, u16) {
 }
 
 /// The decoded body; an error as soon as it is longer than the limit, so that a small body that swells takes no more memory than a large one.
-pub async fn decode(coding: Coding, body: &[u8], limit_bytes: u64) -> Result<Bytes, Error> {
+/// `grow` is told how long it has become, and may refuse.
+pub async fn decode(
+    coding: Coding,
+    body: &[u8],
+    limit_bytes: u64,
+    mut grow: impl FnMut(usize) -> Result<(), Error>,
+) -> Result<Bytes, Error> {
     match coding {
         Coding::Zstd => {
             let decoder = ZstdDecoder::with_params(body, &[DParameter::window_log_max(ZSTD_WINDOW_LOG_MAX)]);
-            read(multiple(decoder, ZstdDecoder::multiple_members), limit_bytes).await
+            read(multiple(decoder, ZstdDecoder::multiple_members), limit_bytes, &mut grow).await
         }
-        Coding::Brotli => read(BrotliDecoder::new(body), limit_bytes).await,
+        Coding::Brotli => read(BrotliDecoder::new(body), limit_bytes, &mut grow).await,
         Coding::Gzip => {
             read(
                 multiple(GzipDecoder::new(body), GzipDecoder::multiple_members),
                 limit_bytes,
+                &mut grow,
             )
             .await
         }
-        Coding::Deflate => read(ZlibDecoder::new(body), limit_bytes).await,
+        Coding::Deflate => read(ZlibDecoder::new(body), limit_bytes, &mut grow).await,
     }
     .map_err(|failure| match failure {
         Failure::TooLong => Error::TooLarge { limit_bytes },
+        Failure::Refused(error) => error,
         Failure::Malformed => Error::invalid(format!("the body is no whole {} stream", coding.name())),
     })
 }
@@ -147,9 +155,14 @@ fn multiple<D>(mut decoder: D, set: impl Fn(&mut D, bool)) -> D {
 enum Failure {
     TooLong,
     Malformed,
+    Refused(Error),
 }
 
-async fn read(mut decoder: impl AsyncRead + Unpin, limit_bytes: u64) -> Result<Bytes, Failure> {
+async fn read(
+    mut decoder: impl AsyncRead + Unpin,
+    limit_bytes: u64,
+    grow: &mut impl FnMut(usize) -> Result<(), Error>,
+) -> Result<Bytes, Failure> {
     let limit = usize::try_from(limit_bytes).unwrap_or(usize::MAX);
     let mut decoded = BytesMut::new();
     let mut turn = 0;
@@ -161,6 +174,7 @@ async fn read(mut decoder: impl AsyncRead + Unpin, limit_bytes: u64) -> Result<B
         if decoded.len() > limit {
             return Err(Failure::TooLong);
         }
+        grow(decoded.len()).map_err(Failure::Refused)?;
         turn += count;
         if turn > TURN_BYTES {
             turn = 0;
@@ -174,10 +188,10 @@ pub async fn encode(coding: Coding, body: &[u8]) -> Option<Bytes> {
     // The fastest level of each: the caller waits for it, and the next step costs more time than it saves bytes.
     let level = Level::Fastest;
     let encoded = match coding {
-        Coding::Zstd => read(ZstdEncoder::with_quality(body, level), u64::MAX).await,
-        Coding::Brotli => read(BrotliEncoder::with_quality(body, level), u64::MAX).await,
-        Coding::Gzip => read(GzipEncoder::with_quality(body, level), u64::MAX).await,
-        Coding::Deflate => read(ZlibEncoder::with_quality(body, level), u64::MAX).await,
+        Coding::Zstd => read(ZstdEncoder::with_quality(body, level), u64::MAX, &mut |_| Ok(())).await,
+        Coding::Brotli => read(BrotliEncoder::with_quality(body, level), u64::MAX, &mut |_| Ok(())).await,
+        Coding::Gzip => read(GzipEncoder::with_quality(body, level), u64::MAX, &mut |_| Ok(())).await,
+        Coding::Deflate => read(ZlibEncoder::with_quality(body, level), u64::MAX, &mut |_| Ok(())).await,
     };
     encoded.ok()
 }
@@ -222,23 +236,30 @@ mod tests {
         for coding in CODINGS {
             let encoded = encode(coding, &body).await.unwrap();
             assert!(encoded.len() < body.len() / 2, "{coding:?}: {}", encoded.len());
-            assert_eq!(decode(coding, &encoded, 10_000).await.unwrap(), body, "{coding:?}");
             assert_eq!(
-                decode(coding, &encoded, 9_999).await,
+                decode(coding, &encoded, 10_000, |_| Ok(())).await.unwrap(),
+                body,
+                "{coding:?}"
+            );
+            assert_eq!(
+                decode(coding, &encoded, 9_999, |_| Ok(())).await,
                 Err(Error::TooLarge { limit_bytes: 9_999 })
             );
-            let cut = decode(coding, &encoded[..encoded.len() - 1], 10_000).await;
+            let cut = decode(coding, &encoded[..encoded.len() - 1], 10_000, |_| Ok(())).await;
             assert_eq!(
                 cut,
                 Err(Error::Invalid(format!("the body is no whole {} stream", coding.name())))
             );
-            assert!(decode(coding, b"no such stream", 10_000).await.is_err(), "{coding:?}");
+            assert!(
+                decode(coding, b"no such stream", 10_000, |_| Ok(())).await.is_err(),
+                "{coding:?}"
+            );
         }
         let twice = [
             encode(Coding::Gzip, b"a").await.unwrap(),
             encode(Coding::Gzip, b"b").await.unwrap(),
         ]
         .concat();
-        assert_eq!(decode(Coding::Gzip, &twice, 10).await.unwrap(), "ab");
+        assert_eq!(decode(Coding::Gzip, &twice, 10, |_| Ok(())).await.unwrap(), "ab");
     }
 }

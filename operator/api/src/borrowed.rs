@@ -25,7 +25,7 @@ const NUMBERS: [(&str, &str, f64, f64); 5] = [
 const LABEL_OPERATORS: [&str; 4] = ["In", "NotIn", "Exists", "DoesNotExist"];
 
 /// Words.
-const WORDS: [(&str, &str, &[&str]); 7] = [
+const WORDS: [(&str, &str, &[&str]); 8] = [
     ("", "selectPolicy", &["Max", "Min", "Disabled"]),
     ("policies", "type", &["Pods", "Percent"]),
     // Lt and Gt need a feature gate of the API server's.
@@ -35,6 +35,8 @@ const WORDS: [(&str, &str, &[&str]); 7] = [
         "effect",
         &["NoSchedule", "PreferNoSchedule", "NoExecute"],
     ),
+    // The first that fits counts: these stand in nodeAffinity.
+    ("matchFields", "operator", &["In", "NotIn"]),
     (
         "nodeAffinity",
         "operator",

@@ -1,5 +1,7 @@
 //! What people ask for: services, and the decisions that the operator keeps.
 
+use std::time::Duration;
+
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
@@ -18,6 +20,8 @@ const OPERATOR_SELECTOR: &str = "app.kubernetes.io/name=tidewright-operator";
 const ADMIN_PORT: u16 = 8081;
 /// A ledger of the largest size that the chart allows, unpacked.
 const ANSWER_BYTES_MAX: usize = 1 << 30;
+/// For all of it, through the API server.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// One service.
 ///
@@ -71,11 +75,16 @@ pub async fn from_operator(client: &Client, namespace: &str, path: &str) -> Resu
         .header(http::header::HOST, &pod)
         .body(Empty::<Bytes>::new())
         .map_err(|error| lost(&error))?;
-    let answer = sender.send_request(request).await.map_err(|error| lost(&error))?;
-    let status = answer.status();
-    let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX);
-    let body = body.collect().await.map_err(|error| lost(&error))?.to_bytes();
+    let asking = async {
+        let answer = sender.send_request(request).await.map_err(|error| lost(&error))?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX);
+        let body = body.collect().await.map_err(|error| lost(&error))?.to_bytes();
+        Ok((status, body))
+    };
+    let asked = tokio::time::timeout(ANSWER_TIMEOUT, asking).await;
     driver.abort();
+    let (status, body) = asked.unwrap_or_else(|_| Err(lost(&"no answer in time")))?;
     match status {
         http::StatusCode::OK => Ok(Some(body)),
         http::StatusCode::NOT_FOUND => Ok(None),

@@ -9,6 +9,8 @@ use tidewright_scaling::units::Moment;
 
 /// Fast, and a tenth of the text: records repeat each other.
 const LEVEL: i32 = 3;
+/// A segment is so many times as long as its first line, at least.
+const START_SHARE: usize = 4;
 
 #[derive(Debug)]
 struct Segment {
@@ -24,6 +26,8 @@ struct Open {
     to: Moment,
     records: u64,
     lines: Vec<u8>,
+    /// Bytes of the first line, which says what was remembered.
+    start: usize,
 }
 
 /// A part of what is kept, as it was when it was asked for.
@@ -71,6 +75,9 @@ impl Book {
         open.lines.push(b'\n');
         open.to = record.at;
         open.records += 1;
+        if open.records == 1 {
+            open.start = open.lines.len();
+        }
         Ok(())
     }
 
@@ -88,9 +95,9 @@ impl Book {
         Ok(())
     }
 
-    /// Whether the open segment has none, or enough.
+    /// Whether the open segment has none, or enough. What a segment begins with may be larger than all that follows: it is not for one record.
     pub(super) fn is_full(&self, bytes: usize) -> bool {
-        self.open.records == 0 || self.open.lines.len() >= bytes
+        self.open.records == 0 || self.open.lines.len() >= bytes.max(START_SHARE * self.open.start)
     }
 
     pub(super) fn read(&self, from: Moment, to: Moment) -> Vec<Kept> {

@@ -106,19 +106,27 @@ async fn connection(
     };
     let certificates: Arc<[_]> = stream.get_ref().1.peer_certificates().unwrap_or_default().into();
     let is_known = router.is_front_proxy(&certificates);
-    let Some(_place) = is_known
+    let Some(place) = is_known
         .then_some(None)
         .or_else(|| strangers.try_acquire().ok().map(Some))
     else {
         return;
     };
+    let (asked, known_by) = (Arc::clone(&router), Arc::clone(&certificates));
     let service = service_fn(move |request| {
         let (router, certificates) = (Arc::clone(&router), Arc::clone(&certificates));
         async move { Ok::<_, Infallible>(router.answer(request, &certificates).await) }
     });
     let connection = http.serve_connection(TokioIo::new(stream), service).into_owned();
-    let lifetime = if is_known { Duration::MAX } else { STRANGER_LIFETIME };
-    if let Ok(Err(error)) = tokio::time::timeout(lifetime, watcher.watch(connection)).await {
+    let mut connection = std::pin::pin!(watcher.watch(connection));
+    if !is_known {
+        match tokio::time::timeout(STRANGER_LIFETIME, &mut connection).await {
+            // Known by now: it came before the front proxy's CA was, or that has changed.
+            Err(_) if asked.is_front_proxy(&known_by) => drop(place),
+            _ => return,
+        }
+    }
+    if let Err(error) = connection.await {
         tracing::debug!(%error, "a connection of the metrics API ended");
     }
 }

@@ -29,6 +29,8 @@ use args::{Cli, Command, Output, Place, Subject};
 
 /// A decision did not come out the same.
 const DIFFERENT: u8 = 3;
+/// Older than this a decision is history.
+const PRESENT_SECONDS: f64 = 90.0;
 /// Between two looks of `top`.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// Clears a terminal.
@@ -80,6 +82,14 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 bail!("what if what? Give --rate, --queue, or both");
             }
             let records = records(place, &subject, Some(Moment::from_millis(u64::MAX))).await?;
+            let last = records.last().filter(|_| subject.file.is_none());
+            if let Some(last) = last.filter(|last| !is_present(last)) {
+                bail!(
+                    "the last decision about {} is of {}: the operator does not decide about it now",
+                    subject.name,
+                    show::time(last.at)
+                );
+            }
             let what_if = history::what_if(&records, rate, queue).map_err(anyhow::Error::msg)?;
             say(place, &what_if, || show::what_if(&subject.name, &what_if))?;
         }
@@ -114,21 +124,29 @@ async fn why(place: &Place, subject: &Subject) -> anyhow::Result<()> {
         let _ = writeln!(std::io::stderr(), "kubectl tide: {error:#}: from the status alone");
         None
     });
-    match lines {
-        Some(lines) => {
-            let records = history::parse(std::str::from_utf8(&lines)?).map_err(anyhow::Error::msg)?;
-            let last = records.last().context("no decision")?;
-            say(place, &last.decision, || {
-                format!(
-                    "{}\n{}",
-                    show::decision(&subject.name, &last.decision),
-                    show::status(&service)
-                )
-            })
-        }
+    let records = lines.map(|lines| history::parse(&String::from_utf8_lossy(&lines)).map_err(anyhow::Error::msg));
+    // One that is old is of another mode, or of a service that had this name.
+    let last = records
+        .transpose()?
+        .and_then(|mut records| records.pop())
+        .filter(is_present);
+    match last {
+        Some(last) => say(place, &last.decision, || {
+            format!(
+                "{}\n{}",
+                show::decision(&subject.name, &last.decision),
+                show::status(&service)
+            )
+        }),
         // In mode Hpa the autoscaler of Kubernetes decides, and the status repeats what it goes by.
         None => say(place, &service.status, || show::status(&service)),
     }
+}
+
+/// Whether the operator still decides: it does so each second, and one that has just ended may be looked at still.
+fn is_present(record: &Record) -> bool {
+    let now = u64::try_from(SystemClock.now().as_millisecond()).unwrap_or_default();
+    Moment::from_millis(now).seconds_since(record.at) < PRESENT_SECONDS
 }
 
 async fn top(place: &Place, all_namespaces: bool, once: bool) -> anyhow::Result<()> {

@@ -6,6 +6,7 @@
 //! | its share of a fixed number is zero | True, Ready |
 //! | a pod cannot start | False, with the pod's reason |
 //! | old pods are left, or new ones missing | False, RollingOut |
+//! | whoever scales has not asked for the minimum yet | False, RollingOut |
 //! | fewer ready than must be | False, NotEnoughReplicas |
 //! | otherwise | True, Ready |
 //!
@@ -164,6 +165,13 @@ fn verdict(pool: &Pool, is_paused: bool, observed: &Observed) -> Verdict {
                 counts.desired,
                 (counts.existing - counts.updated).max(0)
             ),
+        );
+    }
+    if counts.desired < needed && counts.available >= counts.desired {
+        return verdict(
+            Truth::False,
+            Reason::RollingOut,
+            format!("{} of {needed} needed replicas are asked for so far", counts.desired),
         );
     }
     if counts.available < needed {

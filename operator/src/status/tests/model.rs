@@ -43,7 +43,8 @@ fn a_pool_has_what_it_must_have_only_with_its_minimum() {
         format!("{truth} {reason}")
     };
     let of_three = || json!({"spec": {"predictor": {"minReplicas": 3}}});
-    assert_eq!(told(of_three(), 1, 1), "False NotEnoughReplicas");
+    assert_eq!(told(of_three(), 1, 1), "False RollingOut");
+    assert_eq!(told(of_three(), 1, 0), "False RollingOut", "not even that one");
     assert_eq!(
         told(of_three(), 3, 2),
         "False RollingOut",
