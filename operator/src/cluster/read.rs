@@ -46,7 +46,7 @@ pub async fn services(client: &Client, namespace: Option<&str>) -> Result<Vec<In
 }
 
 /// What an operator in `namespace` answers to `GET path` on its admin port, through the API server and the kubelet, as `kubectl port-forward` does. `None`
-/// where it has nothing to answer. Every replica decides, so that any of them will do.
+/// where it has nothing to answer. Every replica decides, so that the first that is ready is asked; each keeps its own ledger since its own start.
 ///
 /// # Errors
 /// What the API server says; no pod that is ready.

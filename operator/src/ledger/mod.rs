@@ -1,7 +1,7 @@
 //! Every decision of the operator's own autoscaler with everything that it was made of: bounded, compressed, in memory, and gone with the process.
 //!
 //! The records of a service are kept in segments. Each begins with the policy and with what was remembered, so that a replay can begin there; when
-//! there is no room, the oldest segment of all services goes. Pure.
+//! there is no room, the oldest segment of all services goes. No I/O and no clock; the one lock guards the segments.
 
 mod segment;
 
