@@ -3,18 +3,17 @@
 import uvicorn
 from fastapi import FastAPI, Request, Response
 
-import classifier
+import protocol
 
-host, port, model = classifier.arguments()
-session = classifier.session(model)
+arguments = protocol.arguments()
+session = protocol.session(arguments.model)
 app = FastAPI()
 
 
-@app.post(classifier.ROUTE)
+@app.post(protocol.route(arguments.name))
 async def infer(request: Request):
-    images = classifier.read(await request.body())
-    labels, probabilities = session.run(["label", "probabilities"], {"pixels": images})
-    return Response(classifier.write(labels, probabilities), media_type="application/json")
+    outputs = protocol.run(session, arguments.outputs, protocol.read(await request.body()))
+    return Response(protocol.write(arguments.name, outputs), media_type="application/json")
 
 
-uvicorn.run(app, host=host, port=port, loop="uvloop", http="httptools", workers=1, access_log=False, log_level="warning")
+uvicorn.run(app, host=arguments.host, port=arguments.port, loop="uvloop", http="httptools", workers=1, access_log=False, log_level="warning")

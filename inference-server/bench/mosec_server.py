@@ -3,34 +3,35 @@
 import os
 import sys
 
-import numpy as np
 from mosec import Server, Worker
 
-import classifier
+import protocol
 
 
-class Digits(Worker):
+class Onnx(Worker):
     def __init__(self):
         super().__init__()
-        self.session = classifier.session(os.environ["MODEL"])
+        self.name, self.outputs = os.environ["NAME"], os.environ["OUTPUTS"].split(",")
+        self.session = protocol.session(os.environ["MODEL"])
 
     def deserialize(self, data):
-        return classifier.read(data)
+        return protocol.read(data)
 
     def forward(self, data):
-        labels, probabilities = self.session.run(["label", "probabilities"], {"pixels": np.concatenate(data)})
-        ends = np.cumsum([len(images) for images in data])[:-1]
-        return list(zip(np.split(labels, ends), np.split(probabilities, ends)))
+        return protocol.run_batch(self.session, self.outputs, data)
 
     def serialize(self, data):
-        return classifier.write(*data)
+        return protocol.write(self.name, data)
 
 
 if __name__ == "__main__":
+    arguments = protocol.arguments()
     # The worker is another process, which inherits the environment.
-    host, port, os.environ["MODEL"] = classifier.arguments()
+    os.environ.update(NAME=arguments.name, MODEL=arguments.model, OUTPUTS=",".join(arguments.outputs))
     # mosec reads the command line itself, in words of its own. Its default of 1024 waiting requests is kept.
-    sys.argv[1:] = ["--address", host, "--port", str(port), "--log-level", "error"]
+    sys.argv[1:] = ["--address", arguments.host, "--port", str(arguments.port), "--log-level", "error"]
     server = Server()
-    server.append_worker(Digits, num=1, max_batch_size=32, max_wait_time=1, route=classifier.ROUTE)
+    server.append_worker(
+        Onnx, num=1, max_batch_size=protocol.BATCH_MAX, max_wait_time=protocol.WAIT_MILLIS, route=protocol.route(arguments.name)
+    )
     server.run()

@@ -60,8 +60,8 @@ impl Drop for Permit {
     }
 }
 
-/// Bytes of bodies that may be held at once, in units of [`UNIT_BYTES`]: who sends slowly holds them for long.
-#[derive(Debug)]
+/// Bytes of bodies that may be held at once, in units of [`UNIT_BYTES`]: who sends slowly holds them for long. Clones share them.
+#[derive(Debug, Clone)]
 pub struct Bodies {
     free: Arc<Semaphore>,
     limit_bytes: u64,
@@ -72,8 +72,8 @@ const UNIT_BYTES: u64 = 1024;
 
 /// The bytes that one request holds. They are given back when it is dropped.
 #[derive(Debug)]
-pub struct Room<'a> {
-    bodies: &'a Bodies,
+pub struct Room {
+    bodies: Bodies,
     held: Option<OwnedSemaphorePermit>,
 }
 
@@ -88,15 +88,20 @@ impl Bodies {
     }
 
     /// Room for one request, which has none yet.
-    pub fn room(&self) -> Room<'_> {
+    pub fn room(&self) -> Room {
         Room {
-            bodies: self,
+            bodies: self.clone(),
             held: None,
         }
     }
 }
 
-impl Room<'_> {
+impl Room {
+    /// Gives all of it back.
+    pub fn release(&mut self) {
+        self.held = None;
+    }
+
     /// Makes it hold so many bytes, if they are free.
     ///
     /// # Errors
@@ -157,7 +162,7 @@ mod tests {
         let mut other = bodies.room();
         other.grow(4 * 1024).unwrap();
         assert!(matches!(other.grow(4 * 1024 + 1), Err(Error::Overloaded { .. })));
-        drop(one);
+        one.release();
         other.grow(10 * 1024).unwrap();
         assert!(bodies.room().grow(1).is_err());
     }

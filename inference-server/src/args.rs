@@ -9,9 +9,12 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use tidewright_contract::config::{
-    ExecutionProvider, LogFormat, MemoryCacheConfig, ModelConfig, RedisCacheConfig, ServeConfig, TlsConfig,
+    BatchingPolicy, ExecutionProvider, GraphOptimization, LogFormat, MemoryCacheConfig, ModelConfig, RedisCacheConfig,
+    ServeConfig, TlsConfig,
 };
 use tidewright_contract::exit;
+
+mod telemetry;
 
 /// Serves ONNX models over HTTP and gRPC: Open Inference Protocol v2, KServe v1, and /api/v1/predict.
 #[derive(Debug, Parser)]
@@ -62,6 +65,15 @@ pub struct ServeArgs {
     /// Model to serve, may be repeated; replaces the models of the file. PATH is an ONNX file, or a directory with one
     #[arg(long = "model", value_name = "NAME=PATH", value_parser = parse_model, env = "TIDEWRIGHT_MODELS", value_delimiter = ',')]
     pub models: Vec<ModelConfig>,
+    /// Whether models can be loaded and unloaded through the admin port [default: false]
+    #[arg(long, value_name = "BOOL", env = "TIDEWRIGHT_REPOSITORY")]
+    pub repository: Option<bool>,
+    /// Folder of further models (NAME.onnx, NAME/, NAME/VERSION/), each loaded at its first request
+    #[arg(long, value_name = "DIR", env = "TIDEWRIGHT_REPOSITORY_DIRECTORY")]
+    pub repository_directory: Option<PathBuf>,
+    /// Bytes of models loaded at once, of the idle ones the least recently used goes first; 0 is unlimited [default: 0]
+    #[arg(long, value_name = "BYTES", env = "TIDEWRIGHT_LOADED_BYTES_MAX")]
+    pub loaded_bytes_max: Option<u64>,
     /// Address of the inference API [default: 0.0.0.0:8080]
     #[arg(long, value_name = "ADDR", env = "TIDEWRIGHT_HTTP")]
     pub http: Option<SocketAddr>,
@@ -86,6 +98,9 @@ pub struct ServeArgs {
     /// Most items in one run of a model [default: 32]
     #[arg(long, value_name = "ITEMS", env = "TIDEWRIGHT_MAX_BATCH_SIZE")]
     pub max_batch_size: Option<u32>,
+    /// When a batch is closed: adaptive, or fixedDelay [default: adaptive; fixedDelay with a --max-latency-millis]
+    #[arg(long, value_name = "POLICY", value_parser = parse_policy, env = "TIDEWRIGHT_BATCHER_POLICY")]
+    pub batcher_policy: Option<BatchingPolicy>,
     /// Longest wait for a fuller batch; 0 never waits [default: 0]
     #[arg(long, value_name = "MILLIS", env = "TIDEWRIGHT_MAX_LATENCY_MILLIS")]
     pub max_latency_millis: Option<u32>,
@@ -104,6 +119,12 @@ pub struct ServeArgs {
     /// Sessions per model, each on a thread of its own; 0 is one per core [default: 0]
     #[arg(long, value_name = "COUNT", env = "TIDEWRIGHT_WORKERS")]
     pub workers: Option<u32>,
+    /// Threads inside a run wait by spinning: for cores that are nobody else's [default: false]
+    #[arg(long, value_name = "BOOL", env = "TIDEWRIGHT_SPINNING")]
+    pub spinning: Option<bool>,
+    /// How far ONNX Runtime rewrites graphs: disabled, basic, extended, all [default: all]
+    #[arg(long, value_name = "LEVEL", value_parser = parse_graph_optimization, env = "TIDEWRIGHT_GRAPH_OPTIMIZATION")]
+    pub graph_optimization: Option<GraphOptimization>,
     /// Load each model in a child process first, so that one that crashes ONNX Runtime does not take the server along [default: true]
     #[arg(long, value_name = "BOOL", env = "TIDEWRIGHT_LOAD_IN_CHILD")]
     pub load_in_child: Option<bool>,
@@ -125,6 +146,8 @@ pub struct ServeArgs {
     /// A line for one request in so many, and for each that the server failed; 0 is none [default: 0]
     #[arg(long, value_name = "COUNT", env = "TIDEWRIGHT_ACCESS_LOG_ONE_IN")]
     pub access_log_one_in: Option<u32>,
+    #[command(flatten)]
+    pub telemetry: telemetry::TelemetryArgs,
 }
 
 /// Shape of log lines.
@@ -215,6 +238,14 @@ fn parse_positive(text: &str) -> Result<usize, String> {
     }
 }
 
+fn parse_policy(text: &str) -> Result<BatchingPolicy, String> {
+    match text {
+        "adaptive" => Ok(BatchingPolicy::Adaptive),
+        "fixedDelay" => Ok(BatchingPolicy::FixedDelay),
+        _ => Err("expected adaptive or fixedDelay".to_owned()),
+    }
+}
+
 fn parse_provider(text: &str) -> Result<ExecutionProvider, String> {
     [
         ExecutionProvider::Cpu,
@@ -224,6 +255,11 @@ fn parse_provider(text: &str) -> Result<ExecutionProvider, String> {
     .into_iter()
     .find(|provider| provider.as_str() == text)
     .ok_or_else(|| "expected cpu, cuda or tensorrt".to_owned())
+}
+
+fn parse_graph_optimization(text: &str) -> Result<GraphOptimization, String> {
+    let level = GraphOptimization::ALL.into_iter().find(|level| level.as_str() == text);
+    level.ok_or_else(|| "expected disabled, basic, extended or all".to_owned())
 }
 
 /// Reads and parses a config file; it is not validated yet.
@@ -243,8 +279,11 @@ impl ServeArgs {
     pub fn config(&self) -> Result<ServeConfig, String> {
         let mut config = match &self.config {
             Some(file) => read_config(file)?,
-            None if self.models.is_empty() => {
-                return Err("nothing to serve: name a --model NAME=PATH or a --config FILE".to_owned());
+            None if self.models.is_empty() && self.repository_directory.is_none() => {
+                return Err(
+                    "nothing to serve: name a --model NAME=PATH, a --config FILE or a --repository-directory DIR"
+                        .to_owned(),
+                );
             }
             None => ServeConfig::new(Vec::new()),
         };
@@ -265,6 +304,11 @@ impl ServeArgs {
         if !self.models.is_empty() {
             config.models.clone_from(&self.models);
         }
+        set(&mut config.repository.enabled, self.repository.as_ref());
+        if self.repository_directory.is_some() {
+            config.repository.directory.clone_from(&self.repository_directory);
+        }
+        set(&mut config.repository.loaded_bytes_max, self.loaded_bytes_max.as_ref());
         set(&mut config.http.address, self.http.as_ref());
         set(&mut config.grpc.address, self.grpc.as_ref());
         set(&mut config.admin.address, self.admin.as_ref());
@@ -287,6 +331,9 @@ impl ServeArgs {
         }
         set(&mut config.batcher.max_batch_size, self.max_batch_size.as_ref());
         set(&mut config.batcher.max_latency_millis, self.max_latency_millis.as_ref());
+        if self.batcher_policy.is_some() {
+            config.batcher.policy = self.batcher_policy;
+        }
         set(&mut config.limits.queue_capacity, self.queue_capacity.as_ref());
         set(&mut config.limits.max_concurrency, self.max_concurrency.as_ref());
         set(&mut config.limits.timeout_seconds, self.timeout_seconds.as_ref());
@@ -294,6 +341,11 @@ impl ServeArgs {
             config.execution.providers.clone_from(&self.providers);
         }
         set(&mut config.execution.workers, self.workers.as_ref());
+        set(&mut config.execution.spinning, self.spinning.as_ref());
+        set(
+            &mut config.execution.graph_optimization,
+            self.graph_optimization.as_ref(),
+        );
         set(&mut config.execution.load_in_child, self.load_in_child.as_ref());
         if self.optimized_model_cache.is_some() {
             config
@@ -311,82 +363,9 @@ impl ServeArgs {
         }
         set(&mut config.log.filter, self.log.as_ref());
         set(&mut config.log.access_one_in, self.access_log_one_in.as_ref());
+        self.telemetry.lay_over(config);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(arguments: &[&str]) -> ServeArgs {
-        match Args::try_parse_from([&["inference-server", "serve"], arguments].concat())
-            .unwrap()
-            .command
-        {
-            Command::Serve(args) => *args,
-            other => panic!("unexpected {other:?}"),
-        }
-    }
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        Args::command().debug_assert();
-    }
-
-    #[test]
-    fn flags_stand_above_the_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("server.json");
-        fs::write(
-            &file,
-            r#"{"models":[{"name":"a","path":"/a"}],"limits":{"timeoutSeconds":7,"queueCapacity":5}}"#,
-        )
-        .unwrap();
-        let file = file.to_str().unwrap();
-        let config = parse(&[
-            "--config",
-            file,
-            "--model",
-            "b=/b",
-            "--model",
-            "c=/c",
-            "--timeout-seconds",
-            "9",
-            "--providers",
-            "cuda,cpu",
-        ])
-        .config()
-        .unwrap();
-        assert_eq!(
-            config.models,
-            [ModelConfig::new("b", "/b"), ModelConfig::new("c", "/c")]
-        );
-        assert_eq!((config.limits.timeout_seconds, config.limits.queue_capacity), (9, 5));
-        assert_eq!(
-            config.execution.providers,
-            [ExecutionProvider::Cuda, ExecutionProvider::Cpu]
-        );
-        assert!(config.cache.memory.is_none() && config.cache.redis.is_none());
-        let cached = parse(&["--config", file, "--cache-bytes", "4096", "--redis", "redis://r"])
-            .config()
-            .unwrap();
-        assert_eq!(cached.cache.memory.unwrap().max_bytes, 4096);
-        assert_eq!(cached.cache.redis.unwrap().url.as_deref(), Some("redis://r"));
-    }
-
-    #[test]
-    fn what_is_wrong_is_said_in_full() {
-        assert!(parse(&[]).config().unwrap_err().contains("nothing to serve"));
-        assert!(
-            parse(&["--config", "/nowhere/x.json"])
-                .config()
-                .unwrap_err()
-                .starts_with("cannot read /nowhere/x.json")
-        );
-        let error = parse(&["--model", "a=/a", "--max-batch-size", "0", "--timeout-seconds", "0"])
-            .config()
-            .unwrap_err();
-        assert_eq!(error.lines().count(), 3, "{error}");
-        assert!(Args::try_parse_from(["inference-server", "serve", "--model", "nonsense"]).is_err());
-    }
-}
+mod tests;

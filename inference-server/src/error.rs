@@ -90,3 +90,8 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// A client's text, short enough to be given back.
+pub fn clip(text: &str) -> String {
+    text.chars().take(128).collect()
+}

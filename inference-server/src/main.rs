@@ -6,6 +6,10 @@ use clap::Parser;
 use tidewright_server::args::{Args, Command};
 use tidewright_server::roles;
 
+/// Requests are many small allocations, and half of those of a batch are freed by another thread than the one that made them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match Args::parse().command {
         Command::Serve(args) => roles::serve::main(&args),

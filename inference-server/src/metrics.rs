@@ -9,53 +9,38 @@ use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric as Registrable, Registry};
-use tidewright_contract::metrics::{self as names, Metric, cache, outcome, phase, queue, reload, status};
+use tidewright_contract::metrics::{self as names, Metric, cache, load, outcome, phase, queue, reload, span, status};
 
+use self::buckets::{Items, Seconds};
+use self::exemplars::{Exemplified, TraceId};
+pub use self::handles::{SpanMetrics, TierMetrics, TlsMetrics};
 use self::process::Process;
+use self::runs::Runs;
 use self::summed::{Summed, Sums};
 use crate::lifecycle::{STATES, State};
 
+mod buckets;
+pub mod exemplars;
+mod handles;
 mod process;
+pub mod runs;
 pub mod summed;
 
 type Labels = Vec<(&'static str, String)>;
 type Counters = Family<Labels, Counter>;
 type Gauges = Family<Labels, Gauge>;
 
-/// Buckets of every duration: 50 us (a small model served from memory) to 60 s (the default timeout).
-#[derive(Debug, Clone, Copy)]
-struct Seconds;
-
-impl MetricConstructor<Histogram> for Seconds {
-    fn new_metric(&self) -> Histogram {
-        Histogram::new([
-            0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
-            5.0, 10.0, 30.0, 60.0,
-        ])
-    }
-}
-
-/// Buckets of batch sizes: powers of two up to the largest batch that the config allows.
-#[derive(Debug, Clone, Copy)]
-struct Items;
-
-impl MetricConstructor<Histogram> for Items {
-    fn new_metric(&self) -> Histogram {
-        Histogram::new((0..13).map(|power| f64::from(1u32 << power)))
-    }
-}
-
 /// All metrics of the process.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     predictions: Counters,
-    prediction_duration: Family<Labels, Histogram, Seconds>,
+    prediction_duration: Family<Labels, Exemplified, Seconds>,
     phase_duration: Family<Labels, Histogram, Seconds>,
     batch_size: Family<Labels, Histogram, Items>,
     http_requests: Counters,
     http_received: Counters,
-    http_duration: Family<Labels, Histogram, Seconds>,
+    http_duration: Family<Labels, Exemplified, Seconds>,
     queue_depth: Gauges,
     cache_requests: Counters,
     cache_bytes: Gauges,
@@ -65,6 +50,16 @@ pub struct Metrics {
     state: Gauges,
     build_info: Gauges,
     tls_reloads: Counters,
+    model_loads: Counters,
+    model_unloads: Counters,
+    express_runs: Counters,
+    /// From the order to load a model until it serves.
+    pub load_duration: Histogram,
+    pub models_loaded: Gauge,
+    pub models_loaded_bytes: Gauge,
+    trace_spans: Counters,
+    /// Answered requests, ever, and the time of work on requests: waiting excluded, a run once for each request in it.
+    pub work: Sums,
     /// Inference requests accepted and not yet answered.
     pub in_flight: Gauge,
     /// Open connections on the serving port.
@@ -80,14 +75,17 @@ pub struct ModelMetrics {
     timeout: Counter,
     cancelled: Counter,
     /// Answered requests.
-    pub duration: Summed,
+    pub duration: Summed<Exemplified>,
     /// Requests that were not answered with a prediction.
     pub failed: Sums,
     pub preprocess: Summed,
     pub queue: Summed,
     pub inference: Summed,
+    pub runs: Runs,
+    pub work: Sums,
     pub postprocess: Summed,
     pub batch_size: Histogram,
+    pub express_runs: Counter,
     pub workers: Gauge,
     pub restarts: Counter,
 }
@@ -107,26 +105,9 @@ pub enum Status {
 pub struct RouteMetrics {
     pub route: &'static str,
     pub received: Counter,
-    pub duration: Histogram,
+    pub duration: Exemplified,
     /// The commonest series, looked up once.
     pub post_ok: Counter,
-}
-
-/// Counters of the certificate's changes.
-#[derive(Debug, Clone)]
-pub struct TlsMetrics {
-    pub success: Counter,
-    pub error: Counter,
-}
-
-/// Counters of one cache level.
-#[derive(Debug, Clone)]
-pub struct TierMetrics {
-    pub hit: Counter,
-    pub miss: Counter,
-    pub error: Counter,
-    pub skipped: Counter,
-    pub shared: Counter,
 }
 
 impl Default for Metrics {
@@ -165,6 +146,14 @@ impl Default for Metrics {
             state: add(&mut registry, &names::SERVER_STATE, Gauges::default()),
             build_info: add(&mut registry, &names::SERVER_BUILD_INFO, Gauges::default()),
             tls_reloads: add(&mut registry, &names::TLS_RELOADS, Counters::default()),
+            model_loads: add(&mut registry, &names::ML_MODEL_LOADS, Counters::default()),
+            model_unloads: add(&mut registry, &names::ML_MODEL_UNLOADS, Counters::default()),
+            express_runs: add(&mut registry, &names::ML_EXPRESS_RUNS, Counters::default()),
+            load_duration: add(&mut registry, &names::ML_MODEL_LOAD_DURATION, Seconds.new_metric()),
+            models_loaded: add(&mut registry, &names::ML_MODELS_LOADED, Gauge::default()),
+            models_loaded_bytes: add(&mut registry, &names::ML_MODELS_LOADED_BYTES, Gauge::default()),
+            trace_spans: add(&mut registry, &names::TRACE_SPANS, Counters::default()),
+            work: Sums::default(),
             in_flight: add(&mut registry, &names::ML_REQUESTS_IN_FLIGHT, Gauge::default()),
             connections: add(&mut registry, &names::HTTP_CONNECTIONS, Gauge::default()),
             registry,
@@ -210,10 +199,15 @@ impl Metrics {
             preprocess: phase(phase::PREPROCESS),
             queue: phase(phase::QUEUE),
             inference: phase(phase::INFERENCE),
+            runs: Runs::default(),
+            work: self.work.clone(),
             postprocess: phase(phase::POSTPROCESS),
             batch_size: self
                 .batch_size
                 .get_or_create_owned(&labels(&names::ML_BATCH_SIZE, [model, version])),
+            express_runs: self
+                .express_runs
+                .get_or_create_owned(&labels(&names::ML_EXPRESS_RUNS, [model, version])),
             workers: self
                 .engine_workers
                 .get_or_create_owned(&labels(&names::ML_ENGINE_WORKERS, [model, version])),
@@ -223,11 +217,31 @@ impl Metrics {
         }
     }
 
-    /// Says which file runs where.
-    pub fn set_model_info(&self, model: &str, version: &str, digest: &str, provider: &str) {
+    /// Says which file runs where, by the values of the metric's labels.
+    pub fn set_model_info(&self, info: [&str; 5]) {
         self.model_info
-            .get_or_create(&labels(&names::ML_MODEL_INFO, [model, version, digest, provider]))
+            .get_or_create(&labels(&names::ML_MODEL_INFO, info))
             .set(1);
+    }
+
+    /// A model that ran there does so no more.
+    pub fn forget_model_info(&self, info: [&str; 5]) {
+        self.model_info.remove(&labels(&names::ML_MODEL_INFO, info));
+    }
+
+    /// Counts a load of a model.
+    pub fn loads(&self, cause: &str, success: bool) {
+        let outcome = if success { load::SUCCESS } else { load::ERROR };
+        self.model_loads
+            .get_or_create(&labels(&names::ML_MODEL_LOADS, [cause, outcome]))
+            .inc();
+    }
+
+    /// Counts an unload of a model.
+    pub fn unloaded(&self, cause: &str) {
+        self.model_unloads
+            .get_or_create(&labels(&names::ML_MODEL_UNLOADS, [cause]))
+            .inc();
     }
 
     /// Handles of one route template.
@@ -291,6 +305,19 @@ impl Metrics {
         }
     }
 
+    /// Counters of spans; each series exists from now on.
+    pub fn spans(&self) -> SpanMetrics {
+        let counter = |outcome: &str| {
+            self.trace_spans
+                .get_or_create_owned(&labels(&names::TRACE_SPANS, [outcome]))
+        };
+        SpanMetrics {
+            recorded: counter(span::RECORDED),
+            sent: counter(span::SENT),
+            failed: counter(span::FAILED),
+        }
+    }
+
     /// Gauge of the bytes that a level holds.
     pub fn cache_bytes(&self, tier: &str) -> Gauge {
         self.cache_bytes
@@ -336,9 +363,9 @@ impl ModelMetrics {
         self.success.get()
     }
 
-    /// Records the time of one answered request.
-    pub fn took(&self, duration: Duration) {
-        self.duration.observe(duration.as_secs_f64());
+    /// Records the time of one answered request, and its trace where it has one.
+    pub fn took(&self, duration: Duration, trace: Option<TraceId>) {
+        self.duration.observe_traced(duration.as_secs_f64(), trace);
     }
 }
 
@@ -350,39 +377,4 @@ const _: fn(Gauge<i64, AtomicI64>) -> Gauge = |gauge| gauge;
 const _: fn(Counter<u64, AtomicU64>) -> Counter = |counter| counter;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_scrape_shows_the_contract_s_names_and_no_others() {
-        let metrics = Metrics::default();
-        let model = metrics.model("digits", "1");
-        model.ended(Status::Success, 3);
-        metrics.set_model_info("digits", "1", "sha256:0", "cpu");
-        metrics.set_build_info("0.1.0", "1.32.0");
-        let route = metrics.route(tidewright_contract::routes::PREDICT);
-        metrics.answered(&route, "POST", 200);
-        metrics.tls().success.inc();
-        metrics.tier("memory").hit.inc();
-        metrics.cache_bytes("memory").set(5);
-        let text = metrics.scrape(State::Ready).unwrap();
-        for metric in names::ALL {
-            assert!(text.contains(metric.name), "{} is missing in\n{text}", metric.name);
-            for label in metric.labels {
-                let series = text.lines().find(|line| line.starts_with(metric.name)).unwrap();
-                assert!(series.contains(&format!("{label}=\"")), "{series} has no label {label}");
-            }
-        }
-        for line in text.lines().filter(|line| line.starts_with("# TYPE ")) {
-            let name = line.split(' ').nth(2).unwrap();
-            assert!(
-                names::ALL.iter().any(|metric| metric.registered_name() == name),
-                "{name} is not in the contract"
-            );
-        }
-        assert!(text.contains("ml_predictions_total{model=\"digits\",model_version=\"1\",status=\"success\"} 3"));
-        assert!(text.contains("inference_server_state{state=\"ready\"} 1"));
-        assert!(text.contains("inference_server_state{state=\"loading\"} 0"));
-        assert!(text.contains("ml_queue_depth{queue=\"batch\"} 0"));
-    }
-}
+mod tests;

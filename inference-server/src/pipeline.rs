@@ -9,6 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::oneshot;
 
 use crate::admission::{Admission, Permit};
+use crate::batcher::cost::{CostTable, size_class};
 use crate::cache::key::Prefix;
 use crate::cache::levels::Levels;
 use crate::clock;
@@ -16,41 +17,36 @@ use crate::error::{Category, Error};
 use crate::metrics::{ModelMetrics, Status};
 use crate::model::registry::Facts;
 use crate::model::signature::Rows;
-use crate::queue::task::{Part, Queue, Refused};
+use crate::queue::state::Kind;
+use crate::queue::task::{Part, Queue, Refused, Ticket};
 use crate::request::{Outputs, Request};
 use crate::tensor::{DataType, Tensor};
+use crate::trace;
+
+pub mod express;
+
+use self::express::Express;
 
 /// Everything between reading a request and writing its answer.
 #[derive(Debug)]
 pub struct Pipeline {
     admission: Arc<Admission>,
-    /// Set once, when loading is done.
-    loaded: OnceLock<Loaded>,
-}
-
-#[derive(Debug)]
-struct Loaded {
-    models: Vec<Arc<Serving>>,
-    cache: Option<Levels>,
+    /// Set once, before the first request.
+    cache: OnceLock<Levels>,
 }
 
 impl Pipeline {
-    /// Without models; at most `concurrency_max` requests at once (0: unlimited), counted by the gauge.
+    /// Without a cache; at most `concurrency_max` requests at once (0: unlimited), counted by the gauge.
     pub fn new(concurrency_max: u32, in_flight: Gauge) -> Self {
         Self {
             admission: Admission::new(concurrency_max, in_flight),
-            loaded: OnceLock::new(),
+            cache: OnceLock::new(),
         }
     }
 
-    /// Puts the loaded models in place; `false` when there are some already.
-    pub fn set_loaded(&self, models: Vec<Arc<Serving>>, cache: Option<Levels>) -> bool {
-        self.loaded.set(Loaded { models, cache }).is_ok()
-    }
-
-    /// The loaded models; `None` before.
-    pub fn models(&self) -> Option<&[Arc<Serving>]> {
-        self.loaded.get().map(|loaded| loaded.models.as_slice())
+    /// Puts the cache in place; `false` when there is one already.
+    pub fn set_cache(&self, cache: Levels) -> bool {
+        self.cache.set(cache).is_ok()
     }
 
     /// A permit to be under way.
@@ -65,8 +61,7 @@ impl Pipeline {
 
     /// The outputs for a request, from the cache or from a run.
     pub async fn infer(&self, serving: &Serving, request: Request, deadline: Instant) -> Result<Outputs, Error> {
-        let cache = self.loaded.get().and_then(|loaded| loaded.cache.as_ref());
-        serving.infer(request, cache, deadline).await
+        serving.infer(request, self.cache.get(), deadline).await
     }
 }
 
@@ -75,6 +70,8 @@ impl Pipeline {
 pub struct Work {
     pub inputs: Vec<Tensor>,
     pub reply: oneshot::Sender<Result<Vec<Tensor>, Error>>,
+    /// The call that it is a part of, where that is traced.
+    pub trace: trace::Link,
 }
 
 /// A loaded model with its queue.
@@ -86,6 +83,10 @@ pub struct Serving {
     pub key_prefix: Prefix,
     pub output_datatypes: Vec<DataType>,
     pub pace: Pace,
+    /// What runs cost.
+    pub costs: Arc<CostTable>,
+    /// The way past the queue.
+    pub express: Express,
 }
 
 /// Time per item of late, for `Retry-After`.
@@ -105,9 +106,15 @@ impl Pace {
         self.0.store(after.to_bits(), Ordering::Relaxed);
     }
 
-    /// When `waiting` items will have been served by `workers`: whole seconds, 1 to 30.
-    pub fn retry_after(&self, waiting: usize, workers: usize) -> Duration {
+    /// When `waiting` items will have been served by `workers`, as far as is known; at most a day.
+    pub fn wait(&self, waiting: usize, workers: usize) -> Duration {
         let seconds = f64::from_bits(self.0.load(Ordering::Relaxed)) * waiting as f64 / workers.max(1) as f64;
+        Duration::from_secs_f64(seconds.clamp(0.0, 86_400.0))
+    }
+
+    /// The same for `Retry-After`: whole seconds, 1 to 30.
+    pub fn retry_after(&self, waiting: usize, workers: usize) -> Duration {
+        let seconds = self.wait(waiting, workers).as_secs_f64();
         Duration::from_secs(seconds.ceil().clamp(1.0, 30.0) as u64)
     }
 }
@@ -159,19 +166,32 @@ impl Drop for Ending<'_> {
 }
 
 impl Serving {
-    /// Refuses early, before the body is read.
-    pub fn check_room(&self) -> Result<(), Error> {
+    /// Refuses early, before the body is read: what has no room, and what those before it leave no time for.
+    pub fn check_room(&self, deadline: Instant) -> Result<(), Error> {
         if !self.facts.is_ready() {
             return Err(Error::NotReady(format!(
                 "model \"{}\" has no working engine",
                 self.facts.name
             )));
         }
+        let waiting = self.queue.len();
         if self.queue.is_full() {
-            Err(self.overloaded())
-        } else {
-            Ok(())
+            return Err(self.overloaded());
         }
+        let within = deadline.saturating_duration_since(clock::now());
+        let alive = self.facts.alive.load(Ordering::Relaxed);
+        let wait = self.pace.wait(waiting, alive);
+        if waiting > 0 && wait > within {
+            return Err(Error::Overloaded {
+                message: format!(
+                    "{waiting} requests wait for model \"{}\": about {:.1} s, longer than this one may take",
+                    self.facts.name,
+                    wait.as_secs_f64()
+                ),
+                retry_after: self.pace.retry_after(waiting, self.facts.workers),
+            });
+        }
+        Ok(())
     }
 
     fn overloaded(&self) -> Error {
@@ -194,9 +214,8 @@ impl Serving {
             };
             let names = self.facts.signature.inputs.iter().map(|slot| &*slot.name);
             let key = self.key_prefix.key(names.zip(&request.inputs));
-            levels
-                .get_or_run(key, &self.output_datatypes, || self.run(request, deadline))
-                .await
+            // Boxed: large, and what is not boxed is moved with every request.
+            Box::pin(levels.get_or_run(key, &self.output_datatypes, || self.run(request, deadline))).await
         };
         tokio::time::timeout(within, answer)
             .await
@@ -205,25 +224,32 @@ impl Serving {
 
     /// Puts the request into the queue, in parts no larger than a batch, and waits for all of them.
     async fn run(&self, request: Request, deadline: Instant) -> Result<Outputs, Error> {
-        let rows = request.rows;
+        let (rows, priority) = (request.rows, request.priority);
         let parts = self.parts(request)?;
+        let trace = trace::link();
         let (work, replies): (Vec<_>, Vec<_>) = parts
             .into_iter()
             .map(|(inputs, items)| {
                 let (reply, receiver) = oneshot::channel();
-                let part = Part {
+                let kind = Kind {
+                    priority,
                     group: group(&inputs),
                     items,
-                    payload: Work { inputs, reply },
+                    size_class: item_size_class(&inputs, items),
+                };
+                let part = Part {
+                    kind,
+                    payload: Work {
+                        inputs,
+                        reply,
+                        trace: trace.clone(),
+                    },
                 };
                 (part, receiver)
             })
             .unzip();
         // Dropped with this future: whoever leaves gives up the places that still wait.
-        let tickets = self.queue.push_all(work, deadline).map_err(|refused| match refused {
-            Refused::Full => self.overloaded(),
-            Refused::Closed => Error::NotReady("the server is stopping".to_owned()),
-        })?;
+        let tickets = self.begin(work, deadline)?;
         let mut outputs: Vec<Vec<Tensor>> = Vec::with_capacity(replies.len());
         for reply in replies {
             let part = reply
@@ -248,6 +274,27 @@ impl Serving {
         joined
             .map(Outputs::new)
             .ok_or_else(|| Error::ModelFailed(format!("the outputs of {rows} items do not fit together")))
+    }
+
+    /// Runs the parts at once, or puts them into the queue.
+    fn begin(&self, mut work: Vec<Part<Work>>, deadline: Instant) -> Result<Vec<Ticket<Work>>, Error> {
+        let now = clock::now();
+        if let ([part], true) = (work.as_slice(), self.queue.is_empty())
+            && self.express.pays(&self.costs, part.kind)
+            && let Some(part) = work.pop()
+        {
+            match self.express.run(part, now, deadline) {
+                None => {
+                    self.metrics.express_runs.inc();
+                    return Ok(Vec::new());
+                }
+                Some(part) => work.push(part),
+            }
+        }
+        self.queue.push_all(work, deadline).map_err(|refused| match refused {
+            Refused::Full => self.overloaded(),
+            Refused::Closed => Error::NotReady("the server is stopping".to_owned()),
+        })
     }
 
     /// The request as pieces of at most one batch, each with its number of items.
@@ -284,6 +331,12 @@ fn group(inputs: &[Tensor]) -> u64 {
         tensor.shape().get(1..).hash(&mut hasher);
     }
     hasher.finish()
+}
+
+/// The class of the size of one item, over all inputs.
+fn item_size_class(inputs: &[Tensor], items: usize) -> u8 {
+    let elements: usize = inputs.iter().map(|tensor| tensor.values().len()).sum();
+    size_class(elements / items.max(1))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ import serving
 
 @pytest.fixture(scope="session")
 def server():
-    models = {name: serving.MODELS / f"{name}.onnx" for name in ("affine", "echo", "fixed")}
+    models = {name: serving.MODELS / f"{name}.onnx" for name in ("affine", "bf16", "echo", "fixed")}
     with serving.Server(models) as running:
         yield running
         assert running.is_alive(), "the server ended while it was tested"

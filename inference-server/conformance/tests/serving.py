@@ -19,7 +19,7 @@ class CannotServe(Exception):
 
 
 class Server:
-    """`http` and `grpc` are `host:port`."""
+    """`http`, `grpc` and `admin` are `host:port`."""
 
     def __init__(self, models, *arguments, limits=None):
         """`models`: name to path of an ONNX file; `limits`: of the config file."""
@@ -54,7 +54,7 @@ class Server:
             log = self._read_log()
             self.__exit__()
             raise CannotServe(words.get("reason", "no reason"), words.get("message", log), words.get("model"))
-        self.http, self.grpc = re.search(r"ready: http://(\S+) .* gRPC on ([^,\s]+),", ready).groups()
+        self.http, self.admin, self.grpc = re.search(r"ready: http://(\S+) \(.*http://(\S+)\), gRPC on ([^,\s]+),", ready).groups()
         return self
 
     def _read_log(self):

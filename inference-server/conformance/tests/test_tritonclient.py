@@ -3,6 +3,7 @@
 import asyncio
 import queue
 
+import ml_dtypes
 import numpy as np
 import pytest
 import tritonclient.grpc
@@ -11,6 +12,7 @@ import tritonclient.http
 import tritonclient.http.aio
 from tritonclient.utils import InferenceServerException
 
+import serving
 from questions import ANSWER, EVERY_DATATYPE, QUESTION
 
 
@@ -169,6 +171,30 @@ def test_every_datatype(form, request):
         assert got.dtype == values.dtype, name
 
 
+def test_bf16(client):
+    module = module_of(client)
+    # numpy does not know it by itself.
+    values = np.array([[1, -np.inf]], ml_dtypes.bfloat16)
+    tensor = module.InferInput("in_bf16", [1, 2], "BF16")
+    tensor.set_data_from_numpy(values)
+    got = client.infer("bf16", [tensor]).as_numpy("out_bf16")
+    np.testing.assert_array_equal(got.astype(np.float32), values.astype(np.float32))
+
+
+def test_priority_and_timeout(client):
+    def infer(**parameters):
+        return client.infer("affine", [question(module_of(client))], request_id="7", **parameters)
+
+    for priority in (1, 2, 3):
+        check(infer(priority=priority, timeout=10_000_000))
+    with pytest.raises(InferenceServerException, match="priority"):
+        infer(priority=4)
+    # A microsecond is over before the request has been read.
+    with pytest.raises(InferenceServerException, match="deadline") as caught:
+        infer(timeout=1)
+    assert caught.value.status() in ("504", "StatusCode.DEADLINE_EXCEEDED")
+
+
 def test_errors_name_the_input_and_both_shapes(client):
     with pytest.raises(InferenceServerException) as caught:
         client.infer("affine", [question(module_of(client), np.zeros((1, 5), np.float32))])
@@ -192,6 +218,15 @@ def test_statistics_count_what_was_served(client):
     before = successes()
     client.infer("affine", [question(module_of(client))])
     assert successes() == before + 1
+
+
+def test_statistics_of_all_models(client):
+    statistics = client.get_inference_statistics()
+    if module_of(client) is tritonclient.http:
+        names = {model["name"] for model in statistics["model_stats"]}
+    else:
+        names = {model.name for model in statistics.model_stats}
+    assert {"affine", "echo"} <= names
 
 
 def test_http_asyncio(server):
@@ -235,5 +270,25 @@ def test_shared_memory(client):
     pytest.skip("the server does not offer the shared memory extensions: clients are on other machines")
 
 
-def test_model_repository(client):
-    pytest.skip("the server does not offer the model repository extension yet")
+def test_model_repository_over_grpc():
+    pytest.skip("the server offers the model repository extension over HTTP, on the admin port")
+
+
+def test_model_repository():
+    """The extension over HTTP, on the port where it is spoken; off unless it is enabled."""
+    models = {"affine": serving.MODELS / "affine.onnx"}
+    with serving.Server(models, "--repository", "true") as server:
+        with tritonclient.http.InferenceServerClient(server.admin) as admin, tritonclient.http.InferenceServerClient(server.http) as client:
+            assert "model_repository" in client.get_server_metadata()["extensions"]
+            assert admin.get_model_repository_index() == [{"name": "affine", "version": "1", "state": "READY", "reason": ""}]
+            admin.unload_model("affine")
+            assert [line["state"] for line in admin.get_model_repository_index()] == ["UNAVAILABLE"]
+            with pytest.raises(InferenceServerException, match="not loaded"):
+                client.infer("affine", [question(tritonclient.http)])
+            admin.load_model("affine")
+            check(client.infer("affine", [question(tritonclient.http)], request_id="7"))
+            with pytest.raises(InferenceServerException, match="config"):
+                admin.load_model("affine", config="{}")
+    with serving.Server(models) as server, tritonclient.http.InferenceServerClient(server.admin) as admin:
+        with pytest.raises(InferenceServerException, match="off"):
+            admin.get_model_repository_index()

@@ -13,7 +13,8 @@ use crate::{exit, routes};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ServeConfig {
-    /// The models to serve; the first one answers `/api/v1/predict`. At least one.
+    /// The models to serve; the first one answers `/api/v1/predict`. At least one, unless there is a repository's directory.
+    #[serde(default)]
     pub models: Vec<ModelConfig>,
     /// The serving port.
     #[serde(default = "default_http", skip_serializing_if = "is_default_http")]
@@ -23,10 +24,13 @@ pub struct ServeConfig {
     pub grpc: ListenConfig,
     /// The port of metrics and probes.
     #[serde(default = "default_admin", skip_serializing_if = "is_default_admin")]
-    pub admin: ListenConfig,
+    pub admin: AdminConfig,
     /// TLS on the two serving ports; without it they speak in the clear. The admin port always does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsConfig>,
+    /// Models that come and go while the server runs.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub repository: RepositoryConfig,
     /// How requests become batches.
     #[serde(default)]
     pub batcher: BatcherConfig,
@@ -45,25 +49,12 @@ pub struct ServeConfig {
     /// What is logged.
     #[serde(default)]
     pub log: LogConfig,
+    /// Where traces of requests are sent; without it nothing is traced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracing: Option<TracingConfig>,
     /// Where the reason of a failed start is written; ignored when the file does not exist.
     #[serde(default = "default_termination_log_path")]
     pub termination_log_path: PathBuf,
-}
-
-/// One model.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ModelConfig {
-    /// Name in URLs and labels: 1 to 253 of `A-Z a-z 0-9 . _ -`, starting with a letter or digit.
-    pub name: String,
-    /// The ONNX file, or a directory that holds `model.onnx` or exactly one `*.onnx`.
-    pub path: PathBuf,
-    /// Version in URLs, metadata and labels; same characters as the name.
-    #[serde(default = "default_model_version")]
-    pub version: String,
-    /// `sha256:` and 64 hex digits; when given, the file must have it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub digest: Option<String>,
 }
 
 /// An address to listen on.
@@ -92,6 +83,31 @@ pub struct BatcherConfig {
     pub max_batch_size: u32,
     /// Longest time that a free worker waits for a fuller batch. 0: never waits, takes what is there (the best choice on CPU).
     pub max_latency_millis: u32,
+    /// When a batch is closed. By default `adaptive`; `fixedDelay` where `max_latency_millis` asks for a delay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<BatchingPolicy>,
+}
+
+/// When a batch is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum BatchingPolicy {
+    /// By what runs of the model cost here: as many items as still make each cheaper, as few as the oldest deadline needs, and no waiting that
+    /// does not pay.
+    Adaptive,
+    /// When it is full or its oldest item has waited for `maxLatencyMillis`: Triton's dynamic batcher, KServe's `batcher`. Without a delay: whatever waits.
+    FixedDelay,
+}
+
+impl BatcherConfig {
+    /// The policy that is meant.
+    pub fn policy(&self) -> BatchingPolicy {
+        self.policy.unwrap_or(if self.max_latency_millis == 0 {
+            BatchingPolicy::Adaptive
+        } else {
+            BatchingPolicy::FixedDelay
+        })
+    }
 }
 
 /// What is refused, so that memory and time stay bounded.
@@ -106,11 +122,12 @@ pub struct LimitsConfig {
     pub timeout_seconds: u32,
     /// Largest request body; beyond it 413.
     pub body_bytes_max: u64,
-    /// Bodies of all HTTP requests that are being read or computed, together; beyond it 429. One of the largest always fits.
+    /// Bodies of all requests that are being read or computed, together; beyond it 429. One of the largest always fits.
     pub bodies_bytes_max: u64,
     /// Open connections on the serving port; beyond it new ones wait in the kernel's backlog.
     pub connections_max: u32,
-    /// Time for a client to send a request's head on an open connection, idle time between requests included.
+    /// Time for a client to send a request's head on an open connection, idle time between requests included; and time in which nothing can
+    /// be written to it because it does not read.
     pub idle_timeout_seconds: u32,
 }
 
@@ -196,12 +213,14 @@ impl ServeConfig {
             grpc: default_grpc(),
             admin: default_admin(),
             tls: None,
+            repository: RepositoryConfig::default(),
             batcher: BatcherConfig::default(),
             limits: LimitsConfig::default(),
             cache: CacheConfig::default(),
             execution: ExecutionConfig::default(),
             drain: DrainConfig::default(),
             log: LogConfig::default(),
+            tracing: None,
             termination_log_path: default_termination_log_path(),
         }
     }
@@ -219,18 +238,6 @@ impl ServeConfig {
         let mut problems = Problems::default();
         crate::config::rules::check(self, &mut problems);
         problems.into_result()
-    }
-}
-
-impl ModelConfig {
-    /// A model at a path, without version and digest.
-    pub fn new(name: impl Into<String>, path: impl Into<PathBuf>) -> Self {
-        Self {
-            name: name.into(),
-            path: path.into(),
-            version: default_model_version(),
-            digest: None,
-        }
     }
 }
 
@@ -265,6 +272,7 @@ impl Default for BatcherConfig {
         Self {
             max_batch_size: 32,
             max_latency_millis: 0,
+            policy: None,
         }
     }
 }
@@ -332,18 +340,20 @@ fn is_default_grpc(listen: &ListenConfig) -> bool {
     *listen == default_grpc()
 }
 
-fn default_admin() -> ListenConfig {
-    ListenConfig {
+fn default_admin() -> AdminConfig {
+    AdminConfig {
         address: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), routes::ADMIN_PORT),
+        profiling: false,
     }
 }
 
-fn is_default_admin(listen: &ListenConfig) -> bool {
-    *listen == default_admin()
+fn is_default_admin(admin: &AdminConfig) -> bool {
+    *admin == default_admin()
 }
 
-fn default_model_version() -> String {
-    "1".to_owned()
+/// What is so by default is not written: a server from before the field reads the rest.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// 5 minutes: the short end of what result caches are given.
@@ -362,7 +372,13 @@ fn default_termination_log_path() -> PathBuf {
 
 #[path = "config_execution.rs"]
 mod execution;
+#[path = "config_models.rs"]
+mod models;
 #[path = "config_rules.rs"]
 mod rules;
+#[path = "config_telemetry.rs"]
+mod telemetry;
 
-pub use execution::{ExecutionConfig, ExecutionProvider};
+pub use execution::{ExecutionConfig, ExecutionProvider, GraphOptimization};
+pub use models::{ModelConfig, RepositoryConfig, is_name};
+pub use telemetry::{AdminConfig, TracingConfig};

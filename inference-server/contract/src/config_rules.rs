@@ -2,14 +2,14 @@
 
 use std::collections::HashSet;
 
-use super::{ModelConfig, RedisCacheConfig, ServeConfig};
+use super::{ModelConfig, RedisCacheConfig, ServeConfig, is_name};
 use crate::problems::Problems;
 
 /// More models than this in one process is a mistake in the file, not a wish.
 const MODELS_MAX: usize = 64;
 
 pub(super) fn check(config: &ServeConfig, problems: &mut Problems) {
-    check_models(&config.models, problems);
+    check_models(config, problems);
     for (path, address, other_path, other) in [
         ("grpc.address", config.grpc.address, "http.address", config.http.address),
         (
@@ -107,12 +107,24 @@ pub(super) fn check(config: &ServeConfig, problems: &mut Problems) {
     if config.log.filter.trim().is_empty() {
         problems.add("log.filter", "must not be empty; use \"off\" to log nothing");
     }
+    if let Some(tracing) = &config.tracing {
+        tracing.check(problems);
+    }
 }
 
-fn check_models(models: &[ModelConfig], problems: &mut Problems) {
-    if models.is_empty() {
-        problems.add("models", "must name at least one model");
+fn check_models(config: &ServeConfig, problems: &mut Problems) {
+    let models = &config.models;
+    match &config.repository.directory {
+        None if models.is_empty() => problems.add("models", "must name at least one model"),
+        Some(folder) if folder.as_os_str().is_empty() => problems.add("repository.directory", "must not be empty"),
+        _ => {}
     }
+    problems.within(
+        "repository.loadedBytesMax",
+        config.repository.loaded_bytes_max,
+        0,
+        1 << 44,
+    );
     if models.len() > MODELS_MAX {
         problems.add(
             "models",
@@ -122,13 +134,14 @@ fn check_models(models: &[ModelConfig], problems: &mut Problems) {
     let mut names = HashSet::new();
     for (index, model) in models.iter().enumerate() {
         let path = |field: &str| format!("models[{index}].{field}");
-        if !is_word(&model.name) {
+        if !is_name(&model.name) {
             problems.add(path("name"), WORD_RULE);
         }
-        if !names.insert(&model.name) {
-            problems.add(path("name"), format!("{:?} is used twice", model.name));
+        if !names.insert((&model.name, &model.version)) {
+            let ModelConfig { name, version, .. } = model;
+            problems.add(path("name"), format!("{name:?} is used twice in version {version:?}"));
         }
-        if !is_word(&model.version) {
+        if !is_name(&model.version) {
             problems.add(path("version"), WORD_RULE);
         }
         if model.path.as_os_str().is_empty() {
@@ -136,6 +149,22 @@ fn check_models(models: &[ModelConfig], problems: &mut Problems) {
         }
         if model.digest.as_deref().is_some_and(|digest| !is_digest(digest)) {
             problems.add(path("digest"), "must be \"sha256:\" and 64 lower-case hex digits");
+        }
+        check_warmup_sizes(&model.warmup_sizes, &path("warmupSizes"), problems);
+    }
+}
+
+fn check_warmup_sizes(sizes: &[u32], path: &str, problems: &mut Problems) {
+    let most = ModelConfig::WARMUP_SIZES_MAX;
+    if sizes.len() > most {
+        problems.add(path, format!("must have at most {most} sizes, has {}", sizes.len()));
+    }
+    let mut seen = HashSet::new();
+    for (index, size) in sizes.iter().enumerate() {
+        let path = format!("{path}[{index}]");
+        problems.within(&path, u64::from(*size), 1, u64::from(ModelConfig::WARMUP_SIZE_MAX));
+        if !seen.insert(size) {
+            problems.add(path, format!("{size} is there twice"));
         }
     }
 }
@@ -191,13 +220,6 @@ fn check_execution(config: &ServeConfig, problems: &mut Problems) {
 }
 
 const WORD_RULE: &str = "must be 1 to 253 of A-Z a-z 0-9 . _ - and start with a letter or digit";
-
-fn is_word(text: &str) -> bool {
-    let mut bytes = text.bytes();
-    text.len() <= 253
-        && bytes.next().is_some_and(|byte| byte.is_ascii_alphanumeric())
-        && bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
-}
 
 fn is_digest(text: &str) -> bool {
     text.strip_prefix("sha256:")

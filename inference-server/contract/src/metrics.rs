@@ -59,14 +59,19 @@ pub mod label {
     pub const CACHE: &str = "cache";
     /// Level of a cache, one of [`super::tier`].
     pub const TIER: &str = "tier";
-    /// Result of asking a cache level, one of [`super::outcome`], or of taking up a certificate, one of [`super::reload`].
+    /// Result of asking a cache level, one of [`super::outcome`], of taking up a certificate, one of [`super::reload`],
+    /// or of sending a span, one of [`super::span`].
     pub const OUTCOME: &str = "outcome";
     /// Content address of the model file.
     pub const DIGEST: &str = "digest";
     /// Execution provider that runs the model.
     pub const PROVIDER: &str = "provider";
+    /// Execution provider that should run it: another one where that does not work.
+    pub const PREFERRED_PROVIDER: &str = "preferred_provider";
     /// State of the server or of a worker.
     pub const STATE: &str = "state";
+    /// Why a model was loaded or unloaded, one of [`super::cause`].
+    pub const CAUSE: &str = "cause";
     /// Version of the server.
     pub const VERSION: &str = "version";
     /// Version of ONNX Runtime.
@@ -137,14 +142,6 @@ pub mod outcome {
     pub const SHARED: &str = "shared";
     /// All of them.
     pub const ALL: [&str; 5] = [HIT, MISS, ERROR, SKIPPED, SHARED];
-}
-
-/// Values of the label `outcome` of [`super::TLS_RELOADS`].
-pub mod reload {
-    /// The new certificate is served.
-    pub const SUCCESS: &str = "success";
-    /// It cannot be used; the one before is still served.
-    pub const ERROR: &str = "error";
 }
 
 /// Values of the label `state` of [`super::SERVER_STATE`].
@@ -222,6 +219,12 @@ pub const ML_BATCH_SIZE: Metric = histogram(
     "Items in one run of the model",
     &[label::MODEL, label::MODEL_VERSION],
 );
+/// Runs without a queue.
+pub const ML_EXPRESS_RUNS: Metric = counter(
+    "ml_express_runs_total",
+    "Small runs on the thread that read the request, because no other waited",
+    &[label::MODEL, label::MODEL_VERSION],
+);
 /// Requests that wait: the signal for scaling by queue depth.
 pub const ML_QUEUE_DEPTH: Metric = gauge(
     "ml_queue_depth",
@@ -250,7 +253,39 @@ pub const ML_CACHE_BYTES: Metric = gauge(
 pub const ML_MODEL_INFO: Metric = gauge(
     "ml_model_info",
     "1 for each loaded model, with what runs it",
-    &[label::MODEL, label::MODEL_VERSION, label::DIGEST, label::PROVIDER],
+    &[
+        label::MODEL,
+        label::MODEL_VERSION,
+        label::DIGEST,
+        label::PROVIDER,
+        label::PREFERRED_PROVIDER,
+    ],
+);
+/// Loads of models.
+pub const ML_MODEL_LOADS: Metric = counter(
+    "ml_model_loads_total",
+    "Loads of models by why they were made and how they ended",
+    &[label::CAUSE, label::OUTCOME],
+);
+/// Unloads of models.
+pub const ML_MODEL_UNLOADS: Metric = counter(
+    "ml_model_unloads_total",
+    "Unloads of models by why they were made",
+    &[label::CAUSE],
+);
+/// Time of a load.
+pub const ML_MODEL_LOAD_DURATION: Metric = histogram(
+    "ml_model_load_duration_seconds",
+    "Time from the order to load a model until it serves",
+    &[],
+);
+/// Loaded models.
+pub const ML_MODELS_LOADED: Metric = gauge("ml_models_loaded", "Models that are loaded", &[]);
+/// Bytes of the loaded models.
+pub const ML_MODELS_LOADED_BYTES: Metric = gauge(
+    "ml_models_loaded_bytes",
+    "Bytes of the loaded models' weights, in all their sessions",
+    &[],
 );
 /// Engine workers by state.
 pub const ML_ENGINE_WORKERS: Metric = gauge(
@@ -284,6 +319,12 @@ pub const TLS_RELOADS: Metric = counter(
     "Changes of the files of the TLS certificate, by whether the new one is served",
     &[label::OUTCOME],
 );
+/// Spans of traced requests.
+pub const TRACE_SPANS: Metric = counter(
+    "inference_server_trace_spans_total",
+    "Spans of traced requests: recorded, and of these sent to the collector or failed",
+    &[label::OUTCOME],
+);
 /// CPU time of the process.
 pub const PROCESS_CPU: Metric = counter(
     "process_cpu_seconds_total",
@@ -296,9 +337,13 @@ pub const PROCESS_RESIDENT_MEMORY: Metric = gauge(
     "Resident memory of the process in bytes",
     &[],
 );
+/// Open file descriptors of the process.
+pub const PROCESS_OPEN_FDS: Metric = gauge("process_open_fds", "Open file descriptors of the process", &[]);
+/// Threads of the process.
+pub const PROCESS_THREADS: Metric = gauge("process_threads", "Threads of the process", &[]);
 
 /// The whole vocabulary.
-pub const ALL: [Metric; 20] = [
+pub const ALL: [Metric; 29] = [
     ML_PREDICTIONS,
     ML_PREDICTION_DURATION,
     HTTP_REQUESTS,
@@ -306,17 +351,31 @@ pub const ALL: [Metric; 20] = [
     HTTP_REQUEST_DURATION,
     ML_PHASE_DURATION,
     ML_BATCH_SIZE,
+    ML_EXPRESS_RUNS,
     ML_QUEUE_DEPTH,
     ML_REQUESTS_IN_FLIGHT,
     ML_CACHE_REQUESTS,
     ML_CACHE_BYTES,
     ML_MODEL_INFO,
+    ML_MODEL_LOADS,
+    ML_MODEL_UNLOADS,
+    ML_MODEL_LOAD_DURATION,
+    ML_MODELS_LOADED,
+    ML_MODELS_LOADED_BYTES,
     ML_ENGINE_WORKERS,
     ML_ENGINE_RESTARTS,
     SERVER_STATE,
     SERVER_BUILD_INFO,
     HTTP_CONNECTIONS,
     TLS_RELOADS,
+    TRACE_SPANS,
     PROCESS_CPU,
     PROCESS_RESIDENT_MEMORY,
+    PROCESS_OPEN_FDS,
+    PROCESS_THREADS,
 ];
+
+#[path = "metrics_values.rs"]
+mod values;
+
+pub use values::{cause, load, reload, span};

@@ -11,8 +11,12 @@ pub const ADMIN_PORT: u16 = 8081;
 pub const METRICS: &str = "/metrics";
 /// Liveness, on the admin port: 200 while the process can make progress.
 pub const LIVE: &str = "/live";
+/// What changes with each request, as a small [`crate::signals::Signals`], on the admin port: for whoever decides each second.
+pub const SIGNALS: &str = "/signals";
 /// Readiness, on the admin port: 200 in the state Ready and in no other; the body says what it waits for.
 pub const READY: &str = "/ready";
+/// CPU profile in the format of pprof, on the admin port and only where it is enabled: `?seconds=N&frequency=HZ`.
+pub const PROFILE: &str = "/debug/pprof/profile";
 
 /// 200 only while ready, on both ports (for balancers that probe the serving port).
 pub const HEALTH: &str = "/health";
@@ -45,6 +49,8 @@ pub const V1_MODELS: &str = "/v1/models";
 /// KServe v1: state of a model (GET `/v1/models/m`) and prediction (POST `/v1/models/m:predict`): the verb is part of the last path segment.
 pub const V1_MODEL: &str = "/v1/models/{model}";
 
+/// Statistics extension: the same of all models that are loaded.
+pub const V2_STATISTICS: &str = "/v2/models/stats";
 /// Statistics extension: counts and times of a model.
 pub const V2_MODEL_STATISTICS: &str = "/v2/models/{model}/stats";
 /// Statistics extension: counts and times of one version.
@@ -52,6 +58,11 @@ pub const V2_VERSION_STATISTICS: &str = "/v2/models/{model}/versions/{version}/s
 
 /// The serving port's description in the OpenAPI format.
 pub const OPENAPI: &str = "/openapi.json";
+
+/// Model repository extension, on the admin port: which models there are.
+pub const REPOSITORY_INDEX: &str = "/v2/repository/index";
+/// Model repository extension, on the admin port: the start of the paths `…/{model}/load` and `…/{model}/unload`, and of the same with `/versions/{version}` before the verb.
+pub const REPOSITORY_MODELS: &str = "/v2/repository/models/";
 
 /// gRPC: server liveness.
 pub const GRPC_SERVER_LIVE: &str = "/inference.GRPCInferenceService/ServerLive";
@@ -71,7 +82,7 @@ pub const GRPC_STREAM_INFER: &str = "/inference.GRPCInferenceService/ModelStream
 pub const GRPC_MODEL_STATISTICS: &str = "/inference.GRPCInferenceService/ModelStatistics";
 
 /// Every route template of the serving ports: the closed set of values of the label `route`, besides [`UNMATCHED`].
-pub const ALL: [&str; 25] = [
+pub const ALL: [&str; 26] = [
     HEALTH,
     PREDICT,
     PREDICT_BATCH,
@@ -81,6 +92,7 @@ pub const ALL: [&str; 25] = [
     V2_MODEL,
     V2_MODEL_READY,
     V2_MODEL_INFER,
+    V2_STATISTICS,
     V2_MODEL_STATISTICS,
     V2_VERSION,
     V2_VERSION_READY,

@@ -3,7 +3,8 @@
 
 use proptest::prelude::*;
 use tidewright_contract::config::{
-    CacheConfig, ExecutionProvider, LogFormat, MemoryCacheConfig, ModelConfig, RedisCacheConfig, ServeConfig, TlsConfig,
+    CacheConfig, ExecutionProvider, GraphOptimization, LogFormat, MemoryCacheConfig, ModelConfig, RedisCacheConfig,
+    ServeConfig, TlsConfig, TracingConfig,
 };
 
 fn small() -> ServeConfig {
@@ -106,6 +107,65 @@ fn tls_is_two_files_or_none() {
 }
 
 #[test]
+fn traces_and_profiles_are_off_unless_asked_for() {
+    let text = serde_json::to_string(&small()).unwrap();
+    assert!(!text.contains("tracing") && !text.contains("profiling"), "{text}");
+    let mut config = small();
+    config.admin.profiling = true;
+    config.tracing = Some(TracingConfig::to("http://collector:4317"));
+    let text = serde_json::to_string(&config).unwrap();
+    assert!(
+        text.contains(r#""tracing":{"endpoint":"http://collector:4317","oneIn":1}"#),
+        "{text}"
+    );
+    assert!(
+        text.contains(r#""admin":{"address":"0.0.0.0:8081","profiling":true}"#),
+        "{text}"
+    );
+    assert_eq!(serde_json::from_str::<ServeConfig>(&text).unwrap(), config);
+    assert!(problems(&config).is_empty());
+    for wrong in [
+        "",
+        "collector:4317",
+        "https://collector:4317",
+        "http://",
+        "http://collector:4318/v1/traces",
+    ] {
+        config.tracing = Some(TracingConfig::to(wrong));
+        assert_eq!(
+            problems(&config),
+            ["tracing.endpoint: must be http://HOST:PORT of an OTLP receiver for gRPC (port 4317, not 4318)"],
+            "{wrong}"
+        );
+    }
+}
+
+#[test]
+fn how_sessions_run_is_written_only_when_it_is_unusual() {
+    let text = serde_json::to_string(&small()).unwrap();
+    assert!(
+        !text.contains("spinning") && !text.contains("graphOptimization"),
+        "{text}"
+    );
+    let mut config = small();
+    config.execution.spinning = true;
+    for level in GraphOptimization::ALL {
+        config.execution.graph_optimization = level;
+        let text = serde_json::to_string(&config).unwrap();
+        assert!(text.contains(r#""spinning":true"#), "{text}");
+        let written = format!(r#""graphOptimization":"{}""#, level.as_str());
+        assert_eq!(text.contains(&written), level != GraphOptimization::All, "{text}");
+        assert_eq!(serde_json::from_str::<ServeConfig>(&text).unwrap(), config);
+    }
+    let wrong = r#"{"models":[],"execution":{"graphOptimization":"layout"}}"#;
+    let error = serde_json::from_str::<ServeConfig>(wrong).unwrap_err().to_string();
+    assert!(
+        error.contains("expected one of `disabled`, `basic`, `extended`, `all`"),
+        "{error}"
+    );
+}
+
+#[test]
 fn what_is_loaded_where_is_written_only_when_it_is_unusual() {
     let text = serde_json::to_string(&small()).unwrap();
     assert!(
@@ -136,6 +196,31 @@ fn what_is_loaded_where_is_written_only_when_it_is_unusual() {
 }
 
 #[test]
+fn sizes_to_warm_up_with_are_few_within_bounds_and_named_once() {
+    assert!(!serde_json::to_string(&small()).unwrap().contains("warmupSizes"));
+    let mut config = small();
+    config.models[0].warmup_sizes = vec![16, 128];
+    let text = serde_json::to_string(&config).unwrap();
+    assert!(text.contains(r#""warmupSizes":[16,128]"#), "{text}");
+    assert_eq!(serde_json::from_str::<ServeConfig>(&text).unwrap(), config);
+    assert!(problems(&config).is_empty());
+    config.models[0].warmup_sizes = vec![0, 65_536, 65_537, 8, 8];
+    assert_eq!(
+        problems(&config),
+        [
+            "models[0].warmupSizes[0]: must be between 1 and 65536, is 0",
+            "models[0].warmupSizes[2]: must be between 1 and 65536, is 65537",
+            "models[0].warmupSizes[4]: 8 is there twice",
+        ]
+    );
+    config.models[0].warmup_sizes = (1..=17).collect();
+    assert_eq!(
+        problems(&config),
+        ["models[0].warmupSizes: must have at most 16 sizes, has 17"]
+    );
+}
+
+#[test]
 fn an_unknown_field_is_refused_by_name_at_every_level() {
     for text in [
         r#"{"models":[],"batching":{}}"#,
@@ -158,7 +243,7 @@ fn all_problems_are_reported_at_once() {
         ..ModelConfig::new("", "")
     });
     config.models.push(ModelConfig::new("../etc", "/x"));
-    config.admin = config.http.clone();
+    config.admin.address = config.http.address;
     config.batcher.max_batch_size = 0;
     config.limits.timeout_seconds = 1;
     config.batcher.max_latency_millis = 1000;
@@ -172,7 +257,7 @@ fn all_problems_are_reported_at_once() {
     assert_eq!(
         problems(&config),
         [
-            "models[1].name: \"digits\" is used twice",
+            "models[1].name: \"digits\" is used twice in version \"1\"",
             "models[1].path: must not be empty",
             "models[1].digest: must be \"sha256:\" and 64 lower-case hex digits",
             "models[2].name: must be 1 to 253 of A-Z a-z 0-9 . _ - and start with a letter or digit",

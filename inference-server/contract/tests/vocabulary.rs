@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use tidewright_contract::exit::{Reason, TerminationMessage};
 use tidewright_contract::metrics::{self, Kind};
 use tidewright_contract::routes;
+use tidewright_contract::signals::{self, Signals};
 
 #[test]
 fn names_are_unique_and_carry_the_suffix_of_their_kind() {
@@ -49,6 +50,23 @@ fn golden_of_the_termination_message() {
     assert_eq!(serde_json::from_str::<TerminationMessage>(text).unwrap(), message);
     assert_eq!(message.reason.as_str(), "DigestMismatch");
     assert_eq!(message.reason.exit_code(), 4);
+}
+
+#[test]
+fn golden_of_the_signals() {
+    let signals = Signals {
+        version: signals::VERSION,
+        process: 1_800_000_000_000,
+        arrivals: 9,
+        completions: 7,
+        service_seconds: 0.5,
+        queued: 1,
+        in_flight: 2,
+    };
+    let text = r#"{"version":1,"process":1800000000000,"arrivals":9,"completions":7,"serviceSeconds":0.5,"queued":1,"inFlight":2}"#;
+    assert_eq!(serde_json::to_string(&signals).unwrap(), text);
+    let with_more = text.replace('{', r#"{"later":[1],"#);
+    assert_eq!(serde_json::from_str::<Signals>(&with_more).unwrap(), signals);
 }
 
 #[test]

@@ -172,6 +172,8 @@ fn last_words(output: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tidewright_contract::config::GraphOptimization;
+
     use super::*;
     use crate::model::source::Pinned;
 
@@ -189,9 +191,11 @@ mod tests {
             timeout,
         };
         prober.probe(&Request {
+            server_id: std::process::id(),
             model: model(),
             provider: ExecutionProvider::Cpu,
             intra_op_threads: 1,
+            graph_optimization: GraphOptimization::default(),
             batch_size_max: 1,
             optimized_to: None,
             limits: limits(ExecutionProvider::Cpu, 1000, 1),
@@ -249,9 +253,11 @@ mod tests {
             timeout: Duration::from_secs(1),
         };
         let request = Request {
+            server_id: std::process::id(),
             model: model(),
             provider: ExecutionProvider::Cuda,
             intra_op_threads: 1,
+            graph_optimization: GraphOptimization::default(),
             batch_size_max: 1,
             optimized_to: None,
             limits: limits(ExecutionProvider::Cuda, 1000, 1),

@@ -1,4 +1,4 @@
-//! What a run costs by the number of items in it: measured with made-up inputs, and the batch size from which on more items gain nothing.
+//! What a run costs by the number of items in it, measured with made-up inputs.
 
 use std::time::Duration;
 
@@ -27,19 +27,6 @@ impl Cost {
     pub fn items_per_second(&self) -> f64 {
         self.items as f64 / self.median.as_secs_f64().max(1e-9)
     }
-}
-
-/// How much of the best rate a smaller batch must reach to be preferred: less than what a measurement varies by, and a smaller batch answers
-/// sooner.
-const AS_GOOD: f64 = 0.97;
-
-/// The smallest batch that reaches the best rate, or nearly; `None` for an empty table.
-pub fn best(table: &[Cost]) -> Option<&Cost> {
-    let most = table.iter().map(Cost::items_per_second).fold(0.0, f64::max);
-    table
-        .iter()
-        .filter(|cost| cost.items_per_second() >= most * AS_GOOD)
-        .min_by_key(|cost| cost.items)
 }
 
 /// What to measure.
@@ -102,47 +89,9 @@ pub fn measure(engine: &mut dyn Engine, signature: &Signature, plan: Plan) -> Re
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
     use crate::model::signature::Slot;
     use crate::tensor::{DataType, Tensor};
-
-    fn cost(items: usize, micros: u64) -> Cost {
-        let time = Duration::from_micros(micros);
-        Cost {
-            items,
-            median: time,
-            fastest: time,
-            runs: 3,
-        }
-    }
-
-    #[test]
-    fn the_best_batch_is_the_smallest_that_is_as_fast() {
-        assert_eq!(best(&[]), None);
-        // A model that falls out of the cache beyond 8; one that gains nothing; one that gains all the way.
-        let falls = [cost(1, 100), cost(8, 400), cost(32, 3200)];
-        assert_eq!(best(&falls).map(|cost| cost.items), Some(8));
-        let flat = [cost(1, 100), cost(2, 199), cost(4, 397)];
-        assert_eq!(best(&flat).map(|cost| cost.items), Some(1));
-        let gains = [cost(1, 100), cost(2, 110), cost(4, 120)];
-        assert_eq!(best(&gains).map(|cost| cost.items), Some(4));
-    }
-
-    proptest! {
-        #[test]
-        fn no_size_is_clearly_faster_than_the_best(times in proptest::collection::vec(1u64..1_000_000, 1..12)) {
-            let table: Vec<Cost> = times.iter().enumerate().map(|(index, micros)| cost(1 << index, *micros)).collect();
-            let chosen = best(&table).unwrap();
-            for other in &table {
-                prop_assert!(other.items_per_second() * AS_GOOD <= chosen.items_per_second() * (1.0 + 1e-9));
-                if other.items < chosen.items {
-                    prop_assert!(other.items_per_second() < chosen.items_per_second());
-                }
-            }
-        }
-    }
 
     /// Counts what it is given.
     struct Counting(Vec<usize>);

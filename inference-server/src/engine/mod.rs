@@ -7,6 +7,8 @@ pub mod ort;
 pub mod pool;
 pub mod probe;
 pub mod provider;
+mod scheduling;
+pub mod served_sizes;
 pub mod shared;
 pub mod types;
 pub mod warmup;

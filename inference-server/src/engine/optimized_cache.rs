@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
-use tidewright_contract::config::ExecutionProvider;
+use tidewright_contract::config::{ExecutionProvider, GraphOptimization};
 
 use crate::clock;
 use crate::model::source::hex;
@@ -37,8 +37,8 @@ pub struct Parts<'a> {
     /// What the processor can do, see [`cpu_features`].
     pub cpu: &'a str,
     pub provider: ExecutionProvider,
-    /// As in ONNX Runtime's documentation.
-    pub level: &'a str,
+    /// How far it was optimised.
+    pub level: GraphOptimization,
 }
 
 impl Key {
@@ -52,7 +52,7 @@ impl Key {
             provider,
             level,
         } = parts;
-        for part in [digest, runtime, cpu, provider.as_str(), level] {
+        for part in [digest, runtime, cpu, provider.as_str(), level.as_str()] {
             hasher.update((part.len() as u64).to_le_bytes());
             hasher.update(part.as_bytes());
         }

@@ -10,7 +10,7 @@ fn key(digest: &str) -> Key {
         runtime: "1.32.0 build",
         cpu: "x86_64 avx2 fma",
         provider: ExecutionProvider::Cpu,
-        level: "all",
+        level: GraphOptimization::All,
     })
 }
 
@@ -32,7 +32,7 @@ fn each_part_makes_another_key() {
         runtime: "b",
         cpu: "c",
         provider: ExecutionProvider::Cpu,
-        level: "all",
+        level: GraphOptimization::All,
     };
     let others = [
         Parts { digest: "x", ..parts },
@@ -42,7 +42,10 @@ fn each_part_makes_another_key() {
             provider: ExecutionProvider::Cuda,
             ..parts
         },
-        Parts { level: "x", ..parts },
+        Parts {
+            level: GraphOptimization::Basic,
+            ..parts
+        },
         // The same text, divided otherwise.
         Parts {
             digest: "ab",

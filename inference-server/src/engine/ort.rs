@@ -1,7 +1,7 @@
 //! ONNX Runtime: the library, sessions, runs.
 //!
-//! One session per worker thread and one thread inside a session by default; no spinning: on shared cores it costs more than half of the
-//! throughput. Tensors are handed over as views of our buffers; outputs are copied out once.
+//! One session per worker thread and one thread inside a session by default; no spinning unless asked for: on shared cores it costs more than half
+//! of the throughput. Tensors are handed over as views of our buffers; outputs are copied out once.
 
 use std::env;
 use std::fs::File;
@@ -17,7 +17,7 @@ use ort::logging::LogLevel;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{Session, SessionInputValue};
 use ort::value::{DynValue, Tensor as OrtTensor, TensorElementType, TensorRef};
-use tidewright_contract::config::ExecutionProvider;
+use tidewright_contract::config::{ExecutionProvider, GraphOptimization};
 use tidewright_contract::exit::Reason;
 
 use super::shared::SharedModel;
@@ -107,6 +107,8 @@ pub struct SessionPlan {
     pub model: Pinned,
     pub provider: ExecutionProvider,
     pub intra_op_threads: usize,
+    pub spinning: bool,
+    pub graph_optimization: GraphOptimization,
     /// When set, sessions are made of this and not of the file. It never changes, unlike the file.
     pub shared: Option<Arc<SharedModel>>,
 }
@@ -122,7 +124,7 @@ impl SessionPlan {
     /// Makes a session and reads its signature.
     pub fn open(&self) -> Result<(OrtEngine, Signature), LoadError> {
         let Some(shared) = &self.shared else {
-            return engine(self.open_file(self.builder(GraphOptimizationLevel::All)?)?);
+            return engine(self.open_file(self.builder(self.level())?)?);
         };
         // The graph is optimised already.
         let builder = self.builder(GraphOptimizationLevel::Disable)?;
@@ -144,8 +146,17 @@ impl SessionPlan {
         engine(self.open_file(self.saving_builder(to)?)?)
     }
 
+    fn level(&self) -> GraphOptimizationLevel {
+        match self.graph_optimization {
+            GraphOptimization::Disabled => GraphOptimizationLevel::Disable,
+            GraphOptimization::Basic => GraphOptimizationLevel::Level1,
+            GraphOptimization::Extended => GraphOptimizationLevel::Level2,
+            GraphOptimization::All => GraphOptimizationLevel::All,
+        }
+    }
+
     fn saving_builder(&self, to: &File) -> Result<SessionBuilder, LoadError> {
-        self.builder(GraphOptimizationLevel::All)?
+        self.builder(self.level())?
             .with_optimized_model_path(format!("/proc/self/fd/{}", to.as_raw_fd()))
             .map_err(refused)?
             // The warning that the graph is of use on this kind of machine only: that is why it is kept by the machine's features.
@@ -178,7 +189,7 @@ impl SessionPlan {
             .map_err(refused)?
             .with_inter_threads(1)
             .map_err(refused)?
-            .with_intra_op_spinning(false)
+            .with_intra_op_spinning(self.spinning)
             .map_err(refused)?;
         let providers = providers(self.provider);
         if providers.is_empty() {

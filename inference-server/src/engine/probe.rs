@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tidewright_contract::config::ExecutionProvider;
+use tidewright_contract::config::{ExecutionProvider, GraphOptimization};
 use tidewright_contract::exit::Reason;
 
 use super::ort::{OrtEngine, Runtime, SessionPlan};
@@ -18,9 +18,12 @@ use crate::model::source::{LoadError, Pinned};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Request {
+    /// Process of the server that asks.
+    pub server_id: u32,
     pub model: Pinned,
     pub provider: ExecutionProvider,
     pub intra_op_threads: usize,
+    pub graph_optimization: GraphOptimization,
     /// Largest batch to try.
     pub batch_size_max: usize,
     /// An open file of the child that gets the optimised model; it stays empty when that cannot be saved.
@@ -91,6 +94,9 @@ pub fn probe(runtime: &Runtime, request: &Request) -> Result<Report, LoadError> 
         model: request.model.clone(),
         provider: request.provider,
         intra_op_threads: request.intra_op_threads,
+        // Nobody waits for the speed of a trial.
+        spinning: false,
+        graph_optimization: request.graph_optimization,
         shared: None,
     };
     let (mut engine, signature) = match request.optimized_to {
@@ -98,7 +104,7 @@ pub fn probe(runtime: &Runtime, request: &Request) -> Result<Report, LoadError> 
         None => plan.open()?,
     };
     let load = clock::now().duration_since(started);
-    let finding = warmup::warm_up(&mut engine, &signature, request.batch_size_max)?;
+    let finding = warmup::warm_up(&mut engine, &signature, request.batch_size_max, 1)?;
     Ok(Report {
         inputs: slots(&signature.inputs),
         outputs: slots(&signature.outputs),

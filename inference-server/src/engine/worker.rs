@@ -1,8 +1,8 @@
-//! A thread that owns one engine, takes jobs and runs them. A panic or repeated failures cost the engine, never the thread.
+//! A thread with an engine of its own, which takes jobs and runs them; while it is idle a caller may use the engine. A panic or repeated failures cost the engine, never the thread.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::{Engine, Factory, RunError};
@@ -18,10 +18,21 @@ pub trait Job: Send {
     fn finish(self: Box<Self>, result: Result<Vec<Tensor>, RunError>);
 }
 
+/// What a worker wakes up for.
+pub enum Wake {
+    Job(Box<dyn Job>),
+    /// Somebody else has used an engine, and it did not go well: each worker looks at his own.
+    Check,
+    /// There will be no more jobs.
+    End,
+}
+
 /// Where a worker gets jobs from.
 pub trait Source: Send + Sync {
-    /// Blocks until there is a job; `None` when there will be none any more.
-    fn next(&self) -> Option<Box<dyn Job>>;
+    /// Blocks until there is something to do; `checks` is how many checks this worker has been told of.
+    fn next(&self, checks: &mut u64) -> Wake;
+    /// Tells all workers to look at their engines.
+    fn check(&self);
     /// Whether the end is near: a worker that waits to rebuild its engine gives up then.
     fn is_closed(&self) -> bool;
 }
@@ -53,11 +64,13 @@ pub struct Shared {
 /// Failures in a row (not blamed on the input) after which the session is taken for lost: a device error stays until the session is made anew.
 const FAILURES_MAX: u32 = 3;
 const PANICKED: &str = "the engine panicked";
+const LOST: &str = "the engine was lost";
 const REBUILD_DELAY_MIN: Duration = Duration::from_millis(200);
 const REBUILD_DELAY_MAX: Duration = Duration::from_secs(30);
 
 /// How a turn of the loop ended.
-enum Turn {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
     Done,
     /// The engine fails again and again; it may be that what it was given is to blame.
     Worn,
@@ -65,6 +78,80 @@ enum Turn {
     Lost,
     /// There will be no more jobs.
     Last,
+}
+
+/// A worker's engine: his own, but when he is idle a caller may run something small on it himself.
+#[derive(Default)]
+pub struct Seat {
+    seated: Mutex<Seated>,
+    /// The worker has something to run: callers keep off.
+    is_wanted: AtomicBool,
+}
+
+#[derive(Default)]
+struct Seated {
+    engine: Option<Box<dyn Engine>>,
+    failures: u32,
+}
+
+impl Seat {
+    /// With an engine.
+    pub fn new(engine: Box<dyn Engine>) -> Self {
+        let seat = Self::default();
+        seat.put(engine);
+        seat
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Seated> {
+        self.seated.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, engine: Box<dyn Engine>) {
+        *self.lock() = Seated {
+            engine: Some(engine),
+            failures: 0,
+        };
+    }
+
+    fn take(&self) -> Option<Box<dyn Engine>> {
+        self.lock().engine.take()
+    }
+
+    /// How it stands without having run anything.
+    fn look(&self) -> Turn {
+        let seated = self.lock();
+        if seated.engine.is_none() {
+            return Turn::Lost;
+        }
+        turn_after(seated.failures)
+    }
+
+    fn run(&self, job: Box<dyn Job>) -> Turn {
+        self.is_wanted.store(true, Ordering::Relaxed);
+        let mut seated = self.lock();
+        self.is_wanted.store(false, Ordering::Relaxed);
+        seated.run(job)
+    }
+
+    /// Runs the job that `make` makes, on the caller's thread, if the engine is there and idle; `None` if it is not, or there is nothing to run.
+    pub fn try_run(&self, make: &mut dyn FnMut() -> Option<Box<dyn Job>>) -> Option<Turn> {
+        if self.is_wanted.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut seated = self.seated.try_lock().ok()?;
+        seated.engine.as_ref()?;
+        let outcome = catch_unwind(AssertUnwindSafe(|| make().map(|job| seated.run(job))));
+        let turn = outcome.unwrap_or_else(|_| {
+            tracing::error!("a run on a caller's thread panicked outside the model, its engine is replaced");
+            Some(Turn::Lost)
+        })?;
+        if turn == Turn::Lost {
+            let broken = seated.engine.take();
+            // A broken session may crash in its destructor.
+            let _ = catch_unwind(AssertUnwindSafe(move || drop(broken)));
+        }
+        Some(turn)
+    }
 }
 
 /// A place among the workers with an engine. However its thread ends, a panic included, it is given up: who is counted works.
@@ -105,19 +192,18 @@ impl Drop for Place<'_> {
 ///
 /// A panic anywhere in a turn costs the engine, even if it came while a batch was put together or answered: what was under way is dropped, which
 /// answers its callers, and nothing of it is used again.
-pub fn work(mut engine: Box<dyn Engine>, shared: &Shared) {
+pub fn work(seat: &Seat, shared: &Shared) {
     let mut place = Place {
         shared,
         is_counted: true,
     };
-    let mut failures = 0;
     let mut panics = 0;
+    let mut checks = 0;
     loop {
-        let turn = catch_unwind(AssertUnwindSafe(|| {
-            let Some(job) = shared.source.next() else {
-                return Turn::Last;
-            };
-            run(&mut engine, job, &mut failures)
+        let turn = catch_unwind(AssertUnwindSafe(|| match shared.source.next(&mut checks) {
+            Wake::Job(job) => seat.run(job),
+            Wake::Check => seat.look(),
+            Wake::End => Turn::Last,
         }));
         let is_worn = matches!(turn, Ok(Turn::Worn));
         match turn {
@@ -139,11 +225,10 @@ pub fn work(mut engine: Box<dyn Engine>, shared: &Shared) {
             place.lose();
         }
         // A broken session may crash in its destructor: that must not take the thread. It goes first: there may be memory for one alone.
-        let _ = catch_unwind(AssertUnwindSafe(move || drop(engine)));
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(seat.take())));
         if is_worn {
             if let Ok(Ok(fresh)) = catch_unwind(AssertUnwindSafe(|| (shared.factory)())) {
-                engine = fresh;
-                failures = 0;
+                seat.put(fresh);
                 (shared.on_event)(Event::Rebuilt);
                 continue;
             }
@@ -154,8 +239,7 @@ pub fn work(mut engine: Box<dyn Engine>, shared: &Shared) {
             std::thread::sleep(delay_after(panics));
         }
         let Some(fresh) = rebuild(shared) else { return };
-        engine = fresh;
-        failures = 0;
+        seat.put(fresh);
         place.regain();
     }
 }
@@ -167,57 +251,64 @@ fn delay_after(panics: u32) -> Duration {
         .min(REBUILD_DELAY_MAX)
 }
 
-/// Runs one job.
-fn run(engine: &mut Box<dyn Engine>, job: Box<dyn Job>, failures: &mut u32) -> Turn {
-    let error = match attempt(engine, job.inputs()) {
-        Ok(outputs) => {
-            *failures = 0;
-            job.finish(Ok(outputs));
-            return Turn::Done;
-        }
-        Err(Trouble::Panicked) => {
-            job.finish(Err(RunError::Failed(PANICKED.to_owned())));
+impl Seated {
+    /// Runs one job.
+    fn run(&mut self, job: Box<dyn Job>) -> Turn {
+        let Self { engine, failures } = self;
+        let Some(engine) = engine else {
+            job.finish(Err(RunError::Failed(LOST.to_owned())));
             return Turn::Lost;
-        }
-        Err(Trouble::Refused(error)) => error,
-    };
-    let parts = job.divide();
-    if parts.is_empty() {
-        *failures += u32::from(matches!(error, RunError::Failed(_)));
-        job.finish(Err(error));
-        return turn_after(*failures);
-    }
-    drop(job);
-    // One bad item must not fail the others in its batch: each is run alone. However many of them are bad, that is one failure, and none if another is
-    // served: then it is not the engine.
-    let mut is_served = false;
-    let mut is_failed = matches!(error, RunError::Failed(_));
-    let mut parts = parts.into_iter();
-    while let Some(part) = parts.next() {
-        match attempt(engine, part.inputs()) {
+        };
+        let error = match attempt(engine, job.inputs()) {
             Ok(outputs) => {
-                is_served = true;
-                part.finish(Ok(outputs));
-            }
-            Err(Trouble::Refused(error)) => {
-                is_failed |= matches!(error, RunError::Failed(_));
-                part.finish(Err(error));
+                *failures = 0;
+                job.finish(Ok(outputs));
+                return Turn::Done;
             }
             Err(Trouble::Panicked) => {
-                part.finish(Err(RunError::Failed(PANICKED.to_owned())));
-                for rest in parts {
-                    rest.finish(Err(RunError::Failed("the engine was lost".to_owned())));
-                }
+                job.finish(Err(RunError::Failed(PANICKED.to_owned())));
                 return Turn::Lost;
             }
+            Err(Trouble::Refused(error)) => error,
+        };
+        let parts = job.divide();
+        if parts.is_empty() {
+            *failures += u32::from(matches!(error, RunError::Failed(_)));
+            job.finish(Err(error));
+            return turn_after(*failures);
         }
+        drop(job);
+        // One bad item must not fail the others in its batch: each is run alone. However many of them are bad, that is one failure, and none if another is
+        // served: then it is not the engine.
+        let mut is_served = false;
+        let mut is_failed = matches!(error, RunError::Failed(_));
+        let mut parts = parts.into_iter();
+        while let Some(part) = parts.next() {
+            match attempt(engine, part.inputs()) {
+                Ok(outputs) => {
+                    is_served = true;
+                    part.finish(Ok(outputs));
+                }
+                Err(Trouble::Refused(error)) => {
+                    is_failed |= matches!(error, RunError::Failed(_));
+                    part.finish(Err(error));
+                }
+                Err(Trouble::Panicked) => {
+                    part.finish(Err(RunError::Failed(PANICKED.to_owned())));
+                    for rest in parts {
+                        rest.finish(Err(RunError::Failed(LOST.to_owned())));
+                    }
+                    return Turn::Lost;
+                }
+            }
+        }
+        if is_served {
+            *failures = 0;
+        } else {
+            *failures += u32::from(is_failed);
+        }
+        turn_after(*failures)
     }
-    if is_served {
-        *failures = 0;
-    } else {
-        *failures += u32::from(is_failed);
-    }
-    turn_after(*failures)
 }
 
 fn turn_after(failures: u32) -> Turn {
@@ -253,6 +344,22 @@ fn rebuild(shared: &Shared) -> Option<Box<dyn Engine>> {
         delay = (delay * 2).min(REBUILD_DELAY_MAX);
     }
     None
+}
+
+impl std::fmt::Debug for Wake {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Job(_) => "Job",
+            Self::Check => "Check",
+            Self::End => "End",
+        })
+    }
+}
+
+impl std::fmt::Debug for Seat {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Seat")
+    }
 }
 
 impl std::fmt::Debug for Shared {

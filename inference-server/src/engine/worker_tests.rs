@@ -83,15 +83,18 @@ impl Job for TestJob {
 struct Jobs(Mutex<VecDeque<Box<dyn Job>>>);
 
 impl Source for Jobs {
-    fn next(&self) -> Option<Box<dyn Job>> {
-        let job = self.0.lock().unwrap().pop_front()?;
+    fn next(&self, _: &mut u64) -> Wake {
+        let Some(job) = self.0.lock().unwrap().pop_front() else {
+            return Wake::End;
+        };
         // The mark of a batch that cannot be put together.
         assert!(
             job.inputs().first().is_none_or(|tensor| tensor.rows() != 0),
             "unassemblable"
         );
-        Some(job)
+        Wake::Job(job)
     }
+    fn check(&self) {}
     fn is_closed(&self) -> bool {
         false
     }
@@ -135,7 +138,7 @@ fn a_panic_outside_the_run_costs_the_engine_and_not_the_worker() {
         job(vec![3], &reply),
     ];
     let Counted { shared, events } = counted(jobs.into(), Arc::new(|| Ok(Box::new(Patient))));
-    work(Box::new(Patient), &shared);
+    work(&Seat::new(Box::new(Patient)), &shared);
     drop((reply, shared.source));
     let answered: Vec<Vec<i64>> = answers.iter().map(|(values, _)| values).collect();
     assert_eq!(answered, [[1], [2], [3]]);
@@ -155,7 +158,7 @@ fn a_worker_whose_thread_dies_is_not_counted_any_more() {
     let (reply, _answers) = mpsc::channel();
     shared.source = Arc::new(Jobs(Mutex::new([job(vec![], &reply)].into())));
     assert!(
-        std::thread::spawn(move || work(Box::new(Patient), &shared))
+        std::thread::spawn(move || work(&Seat::new(Box::new(Patient)), &shared))
             .join()
             .is_err()
     );
@@ -173,7 +176,7 @@ fn a_factory_that_panics_is_asked_again() {
         Ok(Box::new(Patient))
     });
     let Counted { shared, .. } = counted(jobs.into(), factory);
-    work(Box::new(Patient), &shared);
+    work(&Seat::new(Box::new(Patient)), &shared);
     assert_eq!(answers.try_recv().unwrap().0, [4]);
     assert_eq!(asked.load(Ordering::Relaxed), 2);
 }
@@ -203,7 +206,7 @@ fn a_bad_item_fails_alone_and_a_panic_costs_only_the_engine() {
         }),
     };
     std::panic::set_hook(Box::new(|_| {}));
-    work(Box::new(Moody), &shared);
+    work(&Seat::new(Box::new(Moody)), &shared);
     let _ = std::panic::take_hook();
     drop(reply);
     let answers: Vec<(Vec<i64>, Option<RunError>)> =
@@ -234,7 +237,7 @@ fn requests_that_fail_beside_good_ones_do_not_cost_the_engine() {
     let batches = [vec![1, 13, 13, 2], vec![13, 3, 13, 4], vec![13, 13, 5, 6]];
     let jobs = batches.into_iter().map(|values| job(values, &reply)).collect();
     let Counted { shared, events } = counted(jobs, Arc::new(|| Ok(Box::new(Moody))));
-    work(Box::new(Moody), &shared);
+    work(&Seat::new(Box::new(Moody)), &shared);
     drop((reply, shared.source));
     let served: Vec<i64> = answers
         .iter()
@@ -259,7 +262,7 @@ fn an_engine_that_fails_again_and_again_is_replaced_while_its_worker_counts() {
     });
     let Counted { mut shared, events } = counted(jobs, factory);
     shared.alive = alive;
-    work(Box::new(Moody), &shared);
+    work(&Seat::new(Box::new(Moody)), &shared);
     assert_eq!(*counts.lock().unwrap(), [1], "while the other one is made");
     drop((reply, shared.source));
     assert_eq!(
@@ -268,4 +271,65 @@ fn an_engine_that_fails_again_and_again_is_replaced_while_its_worker_counts() {
         "a batch that fails counts once"
     );
     assert_eq!(*events.lock().unwrap(), [Event::Lost, Event::Rebuilt, Event::Ended]);
+}
+
+#[test]
+fn a_caller_may_run_on_an_idle_engine_and_what_he_breaks_is_seen_by_its_worker() {
+    let (reply, answers) = mpsc::channel();
+    let seat = Seat::new(Box::new(Moody));
+    let run = |value: i64| seat.try_run(&mut || Some(job(vec![value], &reply)));
+    assert_eq!(run(21), Some(Turn::Done));
+    assert!(answers.recv().unwrap().1.is_ok());
+    assert_eq!(seat.look(), Turn::Done);
+    let busy = seat.lock();
+    assert_eq!(
+        seat.try_run(&mut || panic!("not asked for")),
+        None,
+        "its worker is at work"
+    );
+    drop(busy);
+    assert_eq!(seat.try_run(&mut || None), None, "nothing to run");
+    for expected in [Turn::Done, Turn::Done, Turn::Worn] {
+        assert_eq!(run(13), Some(expected));
+    }
+    assert_eq!(seat.look(), Turn::Worn);
+    assert_eq!(run(666), Some(Turn::Lost));
+    let told: Vec<_> = answers.try_iter().map(|(_, result)| result.is_ok()).collect();
+    assert_eq!(told, [false; 4], "everyone is answered");
+    assert_eq!(seat.look(), Turn::Lost);
+    assert_eq!(run(21), None, "there is no engine until the worker has made one");
+    seat.put(Box::new(Moody));
+    assert_eq!(run(21), Some(Turn::Done));
+    assert_eq!(seat.try_run(&mut || Some(Box::new(Unanswerable))), Some(Turn::Lost));
+}
+
+/// Tells of a check once, and then of the end.
+struct Checks(AtomicUsize);
+
+impl Source for Checks {
+    fn next(&self, checks: &mut u64) -> Wake {
+        *checks = 1;
+        match self.0.fetch_add(1, Ordering::Relaxed) {
+            0 => Wake::Check,
+            _ => Wake::End,
+        }
+    }
+    fn check(&self) {}
+    fn is_closed(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn a_worker_that_is_told_to_look_replaces_an_engine_that_is_gone_and_keeps_one_that_is_there() {
+    for (seat, expected) in [
+        (Seat::default(), vec![Event::Lost, Event::Rebuilt, Event::Ended]),
+        (Seat::new(Box::new(Moody)), vec![Event::Ended]),
+    ] {
+        let Counted { mut shared, events } = counted(VecDeque::new(), Arc::new(|| Ok(Box::new(Moody))));
+        shared.source = Arc::new(Checks(AtomicUsize::new(0)));
+        work(&seat, &shared);
+        assert_eq!(*events.lock().unwrap(), expected);
+        assert_eq!(seat.look(), Turn::Done);
+    }
 }

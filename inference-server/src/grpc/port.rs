@@ -3,9 +3,11 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
+use tidewright_contract::routes;
 use tokio::sync::watch;
 use tonic::Status;
 use tonic::body::Body;
@@ -16,13 +18,18 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_reflection::server::{v1, v1alpha};
 
 use super::health::HealthService;
+use super::inflow::{Calls, Inflow};
 use super::service::InferenceService;
+use crate::admission::Bodies;
 use crate::http::app::App;
 use crate::protocols::pb;
 use crate::protocols::pb::grpc_inference_service_server::GrpcInferenceServiceServer;
 
 /// Name of the inference service.
 pub const INFERENCE: &str = <GrpcInferenceServiceServer<InferenceService> as NamedService>::NAME;
+
+/// Bytes of a question about health, or for a description: a name.
+const QUESTION_BYTES_MAX: usize = 64 * 1024;
 
 /// When calls that have no end of their own end: streams, and watches of the health.
 #[derive(Debug, Clone)]
@@ -46,6 +53,9 @@ pub struct Services<R: v1::ServerReflection, A: v1alpha::ServerReflection> {
     health: HealthServer<HealthService>,
     reflection: v1::ServerReflectionServer<R>,
     reflection_v1alpha: v1alpha::ServerReflectionServer<A>,
+    bodies: Bodies,
+    /// For a message to come whole.
+    message_timeout: Duration,
 }
 
 /// All services; an error when the descriptions that reflection gives do not fit together.
@@ -77,9 +87,11 @@ pub fn services(
             .accept_compressed(CompressionEncoding::Zstd)
             .max_decoding_message_size(limit)
             .max_encoding_message_size(usize::MAX),
-        health: HealthServer::new(health),
-        reflection,
-        reflection_v1alpha,
+        health: HealthServer::new(health).max_decoding_message_size(QUESTION_BYTES_MAX),
+        reflection: reflection.max_decoding_message_size(QUESTION_BYTES_MAX),
+        reflection_v1alpha: reflection_v1alpha.max_decoding_message_size(QUESTION_BYTES_MAX),
+        bodies: app.bodies.clone(),
+        message_timeout: Duration::from_secs(u64::from(app.limits.timeout_seconds)),
     })
 }
 
@@ -94,23 +106,34 @@ impl<R: v1::ServerReflection, A: v1alpha::ServerReflection> Services<R, A> {
     pub async fn handle(&self, request: Request<Incoming>) -> Response<Body> {
         let path = request.uri().path();
         let service = path.strip_prefix('/').and_then(|path| path.split_once('/'));
+        // Of the others some are streams, and none is large.
+        let calls = match path {
+            routes::GRPC_MODEL_INFER => Calls::Unary,
+            _ => Calls::Stream,
+        };
         match service.map(|(service, _)| service) {
-            Some(INFERENCE) => call(self.inference.clone(), request).await,
-            Some(<HealthServer<HealthService> as NamedService>::NAME) => call(self.health.clone(), request).await,
+            Some(INFERENCE) => call(self.inference.clone(), self.counted(request, calls)).await,
+            Some(<HealthServer<HealthService> as NamedService>::NAME) => {
+                call(self.health.clone(), self.counted(request, calls)).await
+            }
             Some(<v1::ServerReflectionServer<()> as NamedService>::NAME) => {
-                call(self.reflection.clone(), request).await
+                call(self.reflection.clone(), self.counted(request, calls)).await
             }
             Some(<v1alpha::ServerReflectionServer<()> as NamedService>::NAME) => {
-                call(self.reflection_v1alpha.clone(), request).await
+                call(self.reflection_v1alpha.clone(), self.counted(request, calls)).await
             }
             _ => Status::unimplemented("no such service").into_http(),
         }
     }
+
+    fn counted(&self, request: Request<Incoming>, calls: Calls) -> Request<Inflow> {
+        request.map(|body| Inflow::new(body, calls, self.bodies.room(), self.message_timeout))
+    }
 }
 
-async fn call<S>(mut service: S, request: Request<Incoming>) -> Response<Body>
+async fn call<S>(mut service: S, request: Request<Inflow>) -> Response<Body>
 where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+    S: Service<Request<Inflow>, Response = Response<Body>, Error = Infallible>,
 {
     // Generated services are always ready.
     let Ok(response) = service.call(request).await;

@@ -7,6 +7,7 @@ use std::time::Instant;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use http::StatusCode;
+use prost::Message;
 use tidewright_contract::routes;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -14,15 +15,16 @@ use super::port::Ends;
 use super::timeout;
 use crate::clock;
 use crate::error::Error;
-use crate::http::app::App;
-use crate::http::call;
-use crate::http::metadata::{self, EXTENSIONS, PLATFORM, SERVER_NAME, SERVER_VERSION};
+use crate::http::app::{Account, App};
+use crate::http::call::{self, Times};
+use crate::http::metadata::{self, PLATFORM, SERVER_NAME, SERVER_VERSION};
 use crate::http::route::ModelRef;
 use crate::model::signature::Slot;
 use crate::pipeline::Ending;
 use crate::protocols::pb::grpc_inference_service_server::GrpcInferenceService;
 use crate::protocols::pb::model_metadata_response::TensorMetadata;
 use crate::protocols::{errors, pb, v2_grpc};
+use crate::trace::{self, Phase};
 
 /// Requests of one stream that may be under way: enough for full batches, and a bound on what one caller holds.
 const STREAM_REQUESTS_MAX: usize = 64;
@@ -47,13 +49,17 @@ fn model_ref<'a>(name: &'a str, version: &'a str) -> ModelRef<'a> {
 impl InferenceService {
     /// Counts a call that does not infer, and answers it.
     fn answer<T>(&self, route: &str, answer: impl FnOnce() -> Result<T, Error>) -> Result<Response<T>, Status> {
-        let mut account = self.app.account(route, METHOD, clock::now());
-        let result = answer();
-        if let Some(account) = &mut account {
-            account.set(result.as_ref().map_or_else(errors::status, |_| StatusCode::OK));
-        }
-        result.map(Response::new).map_err(|error| errors::grpc_status(&error))
+        let account = self.app.account(route, METHOD, clock::now());
+        told(account, answer())
     }
+}
+
+/// The answer to a call that is accounted for.
+fn told<T>(mut account: Option<Account<'_>>, result: Result<T, Error>) -> Result<Response<T>, Status> {
+    if let Some(account) = &mut account {
+        account.set(result.as_ref().map_or_else(errors::status, |_| StatusCode::OK));
+    }
+    result.map(Response::new).map_err(|error| errors::grpc_status(&error))
 }
 
 /// One inference, counted under the route.
@@ -61,11 +67,10 @@ async fn infer(
     app: &App,
     route: &str,
     request: pb::ModelInferRequest,
-    started: Instant,
-    deadline: Instant,
+    times: Times,
 ) -> Result<pb::ModelInferResponse, Error> {
-    let mut account = app.account(route, METHOD, started);
-    let result = run(app, request, deadline).await;
+    let mut account = app.account(route, METHOD, times.arrived);
+    let result = run(app, request, times).await;
     if let Some(account) = &mut account {
         account.set(result.as_ref().map_or_else(errors::status, |_| StatusCode::OK));
     }
@@ -75,17 +80,22 @@ async fn infer(
     result
 }
 
-async fn run(app: &App, request: pb::ModelInferRequest, deadline: Instant) -> Result<pb::ModelInferResponse, Error> {
-    let serving = app.find(Some(model_ref(&request.model_name, &request.model_version)))?;
+async fn run(app: &App, request: pb::ModelInferRequest, times: Times) -> Result<pb::ModelInferResponse, Error> {
+    // Until the answer is written, as over HTTP; what a message was compressed to does not count.
+    let mut room = app.bodies.room();
+    room.grow(request.encoded_len() as u64)?;
+    let wanted = model_ref(&request.model_name, &request.model_version);
+    let lease = app.lease(Some(wanted), times.deadline).await?;
+    let serving = &*lease;
     let facts = &serving.facts;
     let mut ending = Ending::new(&serving.metrics, 1);
     let result = async {
-        let _permit = call::admit(app, serving)?;
+        let _permit = call::admit(app, serving, times.deadline)?;
         let parse = || {
             let infer = v2_grpc::parse(request, &facts.signature)?;
             Ok((infer.request, (infer.id, infer.outputs)))
         };
-        call::run(app, serving, &mut ending, deadline, parse, |(id, wanted), outputs| {
+        call::run(app, serving, &mut ending, times, parse, |(id, wanted), outputs| {
             v2_grpc::answer(&facts.name, &facts.version, id, &wanted, &facts.signature, outputs)
         })
         .await
@@ -95,17 +105,24 @@ async fn run(app: &App, request: pb::ModelInferRequest, deadline: Instant) -> Re
     result
 }
 
+/// Until the server's own deadline, or the end that the caller set with the call.
+fn times(app: &App, arrived: Instant, end: Option<Instant>) -> Times {
+    let deadline = app.deadline(arrived);
+    Times {
+        arrived,
+        deadline: end.map_or(deadline, |end| end.min(deadline)),
+    }
+}
+
 /// What a stream answers to one message. A failure is told with the request's id, so that who sends many knows which it was.
 async fn infer_in_stream(
     app: &App,
     request: pb::ModelInferRequest,
     end: Option<Instant>,
 ) -> pb::ModelStreamInferResponse {
-    let started = clock::now();
-    let deadline = app.deadline(started);
-    let deadline = end.map_or(deadline, |end| end.min(deadline));
+    let times = times(app, clock::now(), end);
     let (name, id) = (request.model_name.clone(), request.id.clone());
-    match infer(app, routes::GRPC_STREAM_INFER, request, started, deadline).await {
+    match infer(app, routes::GRPC_STREAM_INFER, request, times).await {
         Ok(response) => pb::ModelStreamInferResponse {
             error_message: String::new(),
             infer_response: Some(response),
@@ -165,7 +182,7 @@ impl GrpcInferenceService for InferenceService {
             Ok(pb::ServerMetadataResponse {
                 name: SERVER_NAME.to_owned(),
                 version: SERVER_VERSION.to_owned(),
-                extensions: EXTENSIONS.map(str::to_owned).into(),
+                extensions: metadata::extensions(&self.app).map(str::to_owned).collect(),
             })
         })
     }
@@ -174,37 +191,37 @@ impl GrpcInferenceService for InferenceService {
         &self,
         request: Request<pb::ModelMetadataRequest>,
     ) -> Result<Response<pb::ModelMetadataResponse>, Status> {
+        let started = clock::now();
+        let account = self.app.account(routes::GRPC_MODEL_METADATA, METHOD, started);
         let request = request.get_ref();
-        self.answer(routes::GRPC_MODEL_METADATA, || {
-            let facts = &self.app.find(Some(model_ref(&request.name, &request.version)))?.facts;
-            Ok(pb::ModelMetadataResponse {
+        let wanted = model_ref(&request.name, &request.version);
+        // It may have to be loaded.
+        let lease = self.app.lease(Some(wanted), self.app.deadline(started)).await;
+        let metadata = lease.map(|lease| {
+            let facts = &lease.facts;
+            pb::ModelMetadataResponse {
                 name: facts.name.to_string(),
-                versions: vec![facts.version.to_string()],
+                versions: self.app.catalog.available(&facts.name),
                 platform: PLATFORM.to_owned(),
                 inputs: facts.signature.inputs.iter().map(tensor_metadata).collect(),
                 outputs: facts.signature.outputs.iter().map(tensor_metadata).collect(),
-            })
-        })
+            }
+        });
+        told(account, metadata)
     }
 
     async fn model_infer(
         &self,
         request: Request<pb::ModelInferRequest>,
     ) -> Result<Response<pb::ModelInferResponse>, Status> {
-        let started = clock::now();
-        let given = timeout::of(request.metadata().as_ref());
-        let deadline = self.app.deadline(started);
-        let deadline = given.map_or(deadline, |given| deadline.min(started + given));
-        infer(
-            &self.app,
-            routes::GRPC_MODEL_INFER,
-            request.into_inner(),
-            started,
-            deadline,
-        )
-        .await
-        .map(Response::new)
-        .map_err(|error| errors::grpc_status(&error))
+        trace::lap(Phase::Receive);
+        let arrived = clock::now();
+        let end = timeout::of(request.metadata().as_ref()).map(|given| arrived + given);
+        let times = times(&self.app, arrived, end);
+        infer(&self.app, routes::GRPC_MODEL_INFER, request.into_inner(), times)
+            .await
+            .map(Response::new)
+            .map_err(|error| errors::grpc_status(&error))
     }
 
     type ModelStreamInferStream = BoxStream<'static, Result<pb::ModelStreamInferResponse, Status>>;
@@ -218,6 +235,8 @@ impl GrpcInferenceService for InferenceService {
         let (app, ends) = (Arc::clone(&self.app), self.ends.clone());
         let is_cut = Arc::new(AtomicBool::new(false));
         let cut = Arc::clone(&is_cut);
+        // Messages are answered after this call has returned.
+        let call = trace::link();
         let answers = request
             .into_inner()
             // In the drain nothing more is read; what was read is answered.
@@ -226,8 +245,11 @@ impl GrpcInferenceService for InferenceService {
                 cut.store(true, Ordering::Relaxed);
             })
             .map(move |message| {
-                let app = Arc::clone(&app);
-                async move { Ok::<_, Status>(infer_in_stream(&app, message?, end).await) }
+                let (app, call) = (Arc::clone(&app), call.clone());
+                async move {
+                    let answer = infer_in_stream(&app, message?, end);
+                    Ok::<_, Status>(call.message(answer, |answer| !answer.error_message.is_empty()).await)
+                }
             })
             .buffered(STREAM_REQUESTS_MAX);
         // Whoever was still sending must know that the rest was not run.
@@ -247,7 +269,8 @@ impl GrpcInferenceService for InferenceService {
         let request = request.get_ref();
         self.answer(routes::GRPC_MODEL_STATISTICS, || {
             let wanted = (!request.name.is_empty()).then(|| model_ref(&request.name, &request.version));
-            let model_stats = metadata::statistics(&self.app, wanted)?.model_stats;
+            let models = metadata::statistics(&self.app, wanted)?;
+            let model_stats = metadata::statistics_of(&models).model_stats;
             Ok(pb::ModelStatisticsResponse {
                 model_stats: model_stats.into_iter().map(Into::into).collect(),
             })

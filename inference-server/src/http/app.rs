@@ -7,22 +7,24 @@ use bytes::Bytes;
 use http::header::{CONNECTION, HeaderValue};
 use http::{Method, Request, StatusCode};
 use hyper::body::Body;
-use tidewright_contract::config::LimitsConfig;
+use tidewright_contract::config::{LimitsConfig, RepositoryConfig};
 use tidewright_contract::routes;
 
 use super::access::AccessLog;
+use super::call::Times;
 use super::infer::Incoming;
 use super::respond::{self, Answer};
 use super::route::{ModelRef, Route, route};
 use super::{coding, format, infer, metadata};
 use crate::admission::Bodies;
+use crate::catalog::{Catalog, Lease};
 use crate::clock;
-use crate::error::Error;
+use crate::error::{Error, clip};
 use crate::lifecycle::{Lifecycle, State};
-use crate::metrics::{RouteMetrics, SharedMetrics};
-use crate::model::registry::Name;
-use crate::pipeline::{Pipeline, Serving};
+use crate::metrics::{RouteMetrics, SharedMetrics, exemplars};
+use crate::pipeline::Pipeline;
 use crate::protocols::document::Format;
+use crate::trace;
 
 /// The serving port's own description; a test holds it against the routes.
 const OPENAPI: &[u8] = include_bytes!("openapi.json");
@@ -38,17 +40,22 @@ pub struct App {
     pub access: AccessLog,
     /// Bytes of bodies.
     pub bodies: Bodies,
-    /// The names that will be served, known from the start.
-    pub names: Vec<Name>,
+    /// The models.
+    pub catalog: Arc<Catalog>,
+    /// What may be done about them from outside.
+    pub repository: RepositoryConfig,
+    /// Milliseconds since 1970 at which this began.
+    pub process_millis: u64,
     routes: Vec<RouteMetrics>,
 }
 
 impl App {
-    /// An app without models.
+    /// An app of these models.
     pub fn new(
         limits: LimitsConfig,
         access: AccessLog,
-        names: Vec<Name>,
+        repository: RepositoryConfig,
+        catalog: Arc<Catalog>,
         lifecycle: Arc<Lifecycle>,
         metrics: SharedMetrics,
     ) -> Self {
@@ -65,7 +72,9 @@ impl App {
             bodies: Bodies::new(limits.bodies_bytes_max.max(limits.body_bytes_max)),
             limits,
             pipeline,
-            names,
+            catalog,
+            repository,
+            process_millis: clock::wall_millis(),
             routes,
         }
     }
@@ -85,13 +94,13 @@ impl App {
         let result = if method_allowed(&route, &head.method) {
             match route {
                 Route::Health => Ok(metadata::health(self, format)),
-                Route::V2 => Ok(metadata::server(format)),
+                Route::V2 => Ok(metadata::server(self, format)),
                 Route::V2Live => Ok(metadata::live(format)),
                 Route::V2Ready => Ok(metadata::ready(self, format)),
-                Route::V2Model(model) => metadata::model(self, model, format),
+                Route::V2Model(model) => Box::pin(metadata::model(self, model, format, deadline)).await,
                 Route::V2ModelReady(model) => metadata::model_ready(self, model, format),
-                Route::V2Statistics(model) => metadata::statistics(self, Some(model))
-                    .map(|statistics| respond::value(format, StatusCode::OK, &statistics)),
+                Route::V2Statistics(model) => metadata::statistics(self, model)
+                    .map(|models| respond::value(format, StatusCode::OK, &metadata::statistics_of(&models))),
                 Route::OpenApi => Ok(respond::document(Format::Json, StatusCode::OK, OPENAPI)),
                 Route::V1Models => Ok(metadata::v1_models(self, format)),
                 Route::V1Model(name) => metadata::v1_model(self, name, format),
@@ -101,7 +110,10 @@ impl App {
                         headers: &head.headers,
                         body,
                         format,
-                        deadline,
+                        times: Times {
+                            arrived: started,
+                            deadline,
+                        },
                     };
                     infer::infer(self, incoming).await
                 }
@@ -142,42 +154,39 @@ impl App {
         })
     }
 
+    /// Requests that arrived on the routes that infer.
+    pub fn arrivals(&self) -> u64 {
+        let infer = self
+            .routes
+            .iter()
+            .filter(|metrics| routes::INFERENCE.contains(&metrics.route));
+        infer.map(|metrics| metrics.received.get()).sum()
+    }
+
     /// When a request that began then is too late.
     pub fn deadline(&self, started: clock::Instant) -> clock::Instant {
         started + Duration::from_secs(u64::from(self.limits.timeout_seconds))
     }
 
-    /// The model of that name, or the first one.
-    pub fn find(&self, name: Option<ModelRef<'_>>) -> Result<&Arc<Serving>, Error> {
-        if let Some(wanted) = name {
-            self.check_name(wanted)?;
-        }
-        let models = self.pipeline.models().ok_or_else(|| self.not_ready())?;
-        let found = match name {
-            None => models.first(),
-            Some(wanted) => models.iter().find(|model| &*model.facts.name == wanted.name),
-        };
-        found.ok_or_else(|| self.not_ready())
+    /// The model of that name, or the first one; it is loaded first where it must be.
+    pub async fn lease(&self, wanted: Option<ModelRef<'_>>, deadline: clock::Instant) -> Result<Lease, Error> {
+        self.check_serves(wanted)?;
+        self.catalog.lease(wanted, deadline).await
     }
 
-    /// A name that will never be served is "not found", loaded or not.
-    fn check_name(&self, wanted: ModelRef<'_>) -> Result<(), Error> {
-        let Some(known) = self.names.iter().find(|known| &*known.name == wanted.name) else {
-            let names: Vec<&str> = self.names.iter().map(|known| &*known.name).collect();
-            return Err(Error::NotFound(format!(
-                "no model {:?}; the models: {names:?}",
-                clip(wanted.name)
-            )));
-        };
-        match wanted.version {
-            Some(version) if version != &*known.version => Err(Error::NotFound(format!(
-                "model \"{}\" has no version {:?}; the version: \"{}\"",
-                known.name,
-                clip(version),
-                known.version
-            ))),
-            _ => Ok(()),
+    /// The model of that name if it is loaded; `None` where a request would have it loaded.
+    pub fn find(&self, wanted: ModelRef<'_>) -> Result<Option<Lease>, Error> {
+        self.check_serves(Some(wanted))?;
+        self.catalog.find(wanted)
+    }
+
+    /// A name that will never be served is "not found", even before anything is.
+    fn check_serves(&self, wanted: Option<ModelRef<'_>>) -> Result<(), Error> {
+        if self.lifecycle.state().serves() {
+            return Ok(());
         }
+        self.catalog.check(wanted)?;
+        Err(self.not_ready())
     }
 
     /// What is answered while nothing can be served.
@@ -187,11 +196,7 @@ impl App {
 
     /// Whether traffic should be sent here.
     pub fn is_ready(&self) -> bool {
-        self.lifecycle.state() == State::Ready
-            && self
-                .pipeline
-                .models()
-                .is_some_and(|models| models.iter().all(|model| model.facts.is_ready()))
+        self.lifecycle.state() == State::Ready && self.catalog.serving().iter().all(|model| model.facts.is_ready())
     }
 }
 
@@ -219,7 +224,7 @@ impl Drop for Account<'_> {
     fn drop(&mut self) {
         self.app.metrics.answered(self.metrics, self.method, self.code);
         let took = clock::now().saturating_duration_since(self.started);
-        self.metrics.duration.observe(took.as_secs_f64());
+        exemplars::observe(&self.metrics.duration, took.as_secs_f64(), trace::exemplar());
         self.app.access.note(self.metrics.route, self.method, self.code, took);
     }
 }
@@ -239,11 +244,6 @@ fn method_allowed(route: &Route<'_>, method: &Method) -> bool {
         route if route.infers() => method == Method::POST,
         _ => method == Method::GET || method == Method::HEAD,
     }
-}
-
-/// A client's text, short enough to be given back.
-pub fn clip(text: &str) -> String {
-    text.chars().take(128).collect()
 }
 
 /// The status of a probe.

@@ -93,7 +93,7 @@ pub async fn read<B>(
     head: Head,
     body: B,
     limit_bytes: u64,
-    room: &mut Room<'_>,
+    room: &mut Room,
     deadline: Instant,
 ) -> Result<Bytes, Error>
 where
@@ -105,7 +105,13 @@ where
         match head.coding {
             None => Ok(bytes),
             // What it swells to is held for as long, and counted as it swells.
-            Some(coding) => coding::decode(coding, &bytes, limit_bytes, |length| room.grow(length as u64)).await,
+            Some(coding) => {
+                // Boxed: seldom needed, and large; what is not boxed is moved with every request.
+                Box::pin(coding::decode(coding, &bytes, limit_bytes, |length| {
+                    room.grow(length as u64)
+                }))
+                .await
+            }
         }
     };
     tokio::time::timeout(within.max(Duration::from_millis(1)), reading)
@@ -113,7 +119,7 @@ where
         .unwrap_or(Err(Error::BodyTimeout))
 }
 
-async fn collect<B>(headers: &HeaderMap, mut body: B, limit_bytes: u64, room: &mut Room<'_>) -> Result<Bytes, Error>
+async fn collect<B>(headers: &HeaderMap, mut body: B, limit_bytes: u64, room: &mut Room) -> Result<Bytes, Error>
 where
     B: Body<Data = Bytes> + Unpin,
 {

@@ -1,7 +1,7 @@
 //! One inference call, over whichever protocol it came: admitted, parsed, run, written, timed and counted.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::app::App;
 use crate::admission::Permit;
@@ -9,14 +9,31 @@ use crate::clock;
 use crate::error::Error;
 use crate::pipeline::{Ending, Serving};
 use crate::request::{Outputs, Request};
+use crate::trace::{self, Phase};
+
+/// When a request came, and when nobody waits for its answer any more.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    pub arrived: Instant,
+    pub deadline: Instant,
+}
+
+impl Times {
+    /// With the time that the request itself gives, where that is shorter.
+    fn within(self, timeout: Option<Duration>) -> Instant {
+        let own = timeout.and_then(|timeout| self.arrived.checked_add(timeout));
+        own.map_or(self.deadline, |own| own.min(self.deadline))
+    }
+}
 
 /// Refuses early what cannot be served: everything that can be known before the request is read.
-pub fn admit(app: &App, serving: &Serving) -> Result<Permit, Error> {
+pub fn admit(app: &App, serving: &Serving, deadline: Instant) -> Result<Permit, Error> {
     if !app.lifecycle.state().serves() {
         return Err(app.not_ready());
     }
     let permit = app.pipeline.enter()?;
-    serving.check_room()?;
+    serving.check_room(deadline)?;
+    trace::admitted(&serving.facts.name);
     Ok(permit)
 }
 
@@ -25,7 +42,7 @@ pub async fn run<F, T>(
     app: &App,
     serving: &Arc<Serving>,
     ending: &mut Ending<'_>,
-    deadline: Instant,
+    times: Times,
     parse: impl FnOnce() -> Result<(Request, F), Error>,
     write: impl FnOnce(F, &Outputs) -> T,
 ) -> Result<T, Error> {
@@ -35,11 +52,49 @@ pub async fn run<F, T>(
     ending.set_items(request.rows);
     let parsed = clock::now();
     serving.metrics.preprocess.observe(seconds(begun, parsed));
+    trace::phase(Phase::Pre, begun, parsed);
+    let deadline = times.within(request.timeout);
+    // Its time may have passed while it was read, or while its model was loaded.
+    if deadline <= parsed {
+        return Err(Error::Deadline);
+    }
     let outputs = app.pipeline.infer(serving, request, deadline).await?;
     let inferred = clock::now();
     let answer = write(form, &outputs);
     let written = clock::now();
     serving.metrics.postprocess.observe(seconds(inferred, written));
-    serving.metrics.took(written.saturating_duration_since(begun));
+    serving
+        .metrics
+        .work
+        .add(seconds(begun, parsed) + seconds(inferred, written));
+    trace::phase(Phase::Post, inferred, written);
+    let took = written.saturating_duration_since(begun);
+    serving.metrics.took(took, trace::exemplar());
     Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_may_shorten_its_time_and_never_lengthen_it() {
+        let arrived = clock::now();
+        let times = Times {
+            arrived,
+            deadline: arrived + Duration::from_secs(10),
+        };
+        for (timeout, seconds) in [
+            (None, 10),
+            (Some(Duration::from_secs(3)), 3),
+            (Some(Duration::from_secs(30)), 10),
+            (Some(Duration::MAX), 10),
+        ] {
+            assert_eq!(
+                times.within(timeout),
+                arrived + Duration::from_secs(seconds),
+                "{timeout:?}"
+            );
+        }
+    }
 }

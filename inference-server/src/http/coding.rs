@@ -20,6 +20,9 @@ pub const ACCEPTED: &str = "zstd, br, gzip, deflate";
 pub const ENCODE_BYTES_MIN: usize = 1024;
 /// 8 MiB, the largest window that a sender may ask for over HTTP (RFC 9659): the library's own limit would be 128 MiB of memory.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+/// Bytes of the first piece of a body that is being decoded, and of those that follow.
+const FIRST_PIECE_BYTES: usize = 8 * 1024;
+const PIECE_BYTES: usize = 256 * 1024;
 /// Bytes between two looks at whether others want the thread.
 const TURN_BYTES: usize = 256 * 1024;
 
@@ -164,17 +167,27 @@ async fn read(
     grow: &mut impl FnMut(usize) -> Result<(), Error>,
 ) -> Result<Bytes, Failure> {
     let limit = usize::try_from(limit_bytes).unwrap_or(usize::MAX);
-    let mut decoded = BytesMut::new();
-    let mut turn = 0;
+    // Joined at the end: a buffer that doubles as it grows leaves as much behind as it holds.
+    let mut pieces: Vec<BytesMut> = Vec::new();
+    let mut piece = BytesMut::with_capacity(FIRST_PIECE_BYTES);
+    let (mut length, mut turn) = (0, 0);
     loop {
-        let count = decoder.read_buf(&mut decoded).await.map_err(|_| Failure::Malformed)?;
-        if count == 0 {
-            return Ok(decoded.freeze());
+        if piece.len() == piece.capacity() {
+            pieces.push(std::mem::replace(&mut piece, BytesMut::with_capacity(PIECE_BYTES)));
         }
-        if decoded.len() > limit {
+        let count = decoder.read_buf(&mut piece).await.map_err(|_| Failure::Malformed)?;
+        if count == 0 {
+            if pieces.is_empty() {
+                return Ok(piece.freeze());
+            }
+            pieces.push(piece);
+            return Ok(pieces.concat().into());
+        }
+        length += count;
+        if length > limit {
             return Err(Failure::TooLong);
         }
-        grow(decoded.len()).map_err(Failure::Refused)?;
+        grow(length).map_err(Failure::Refused)?;
         turn += count;
         if turn > TURN_BYTES {
             turn = 0;

@@ -1,7 +1,6 @@
 //! The inference routes over HTTP: head, body, document, and back.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -9,7 +8,7 @@ use hyper::body::Body;
 
 use super::app::App;
 use super::body;
-use super::call;
+use super::call::{self, Times};
 use super::respond::{self, Answer};
 use super::route::{ModelRef, Route};
 use crate::error::Error;
@@ -19,6 +18,7 @@ use crate::protocols::v2_answer::{Body as Written, InferAnswer};
 use crate::protocols::v2_inputs::Wanted;
 use crate::protocols::{api_v1, json, msgpack, v2_rest, write};
 use crate::request::{Outputs, Request};
+use crate::trace::{self, Phase};
 
 /// What the answer needs to know of the request besides its outputs.
 enum Form {
@@ -38,7 +38,7 @@ pub struct Incoming<'r, B> {
     pub body: B,
     /// Of the answer.
     pub format: Format,
-    pub deadline: Instant,
+    pub times: Times,
 }
 
 /// Answers one inference request.
@@ -51,7 +51,7 @@ where
         Route::V1Predict(name) => Some(ModelRef { name, version: None }),
         _ => None,
     };
-    let serving = app.find(wanted)?;
+    let serving = &*app.lease(wanted, incoming.times.deadline).await?;
     let mut ending = Ending::new(&serving.metrics, 1);
     let result = answer(app, serving, incoming, &mut ending).await;
     ending.set(result.as_ref().err());
@@ -72,20 +72,22 @@ where
         headers,
         body,
         format,
-        deadline,
+        times,
     } = incoming;
+    let deadline = times.deadline;
     // Everything that can refuse does so before the body is read.
-    let _permit = call::admit(app, serving)?;
+    let _permit = call::admit(app, serving, deadline)?;
     let limit_bytes = app.limits.body_bytes_max;
     let head = body::check_head(headers, matches!(route, Route::V2Infer(_)), limit_bytes)?;
     // Until the answer is written: as tensors the body takes as much again.
     let mut room = app.bodies.room();
     let bytes = body::read(headers, head, body, limit_bytes, &mut room, deadline).await?;
+    trace::lap(Phase::Receive);
     let body = call::run(
         app,
         serving,
         ending,
-        deadline,
+        times,
         // The bytes go as soon as they are read.
         move || parse(route, head, &bytes, serving),
         |form, outputs| write(format, &form, serving, outputs),

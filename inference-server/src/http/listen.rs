@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -18,9 +19,13 @@ use hyper_util::server::graceful::GracefulShutdown;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
+
+/// A connection on which a write does not wait for ever.
+type Stream = Pin<Box<TimeoutStream<TcpStream>>>;
 
 /// Limits of the connections of one port.
 #[derive(Clone)]
@@ -131,7 +136,10 @@ fn connect<H, F, B>(
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(settings.idle_timeout)
-        .pipeline_flush(true)
+        // Answers to requests that came together would go together: but hyper then reads on without end, and keeps the answers of who does not.
+        .pipeline_flush(false)
+        // Head and body of an answer are copied together: for small ones that is cheaper than a call with two buffers.
+        .writev(false)
         .max_buf_size(HEAD_BYTES_MAX as usize)
         .http2()
         .timer(TokioTimer::new())
@@ -146,6 +154,10 @@ fn connect<H, F, B>(
         let handler = Arc::clone(&handler);
         async move { Ok::<_, Infallible>(handler(request).await) }
     });
+    // Who does not read keeps what is written for him, and the place of his connection. The timer runs only while a write waits.
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(settings.idle_timeout));
+    let stream = Box::pin(stream);
     let watcher = graceful.watcher();
     let open = Open::new(settings.connections.clone());
     let (tls, serving_ends) = (settings.tls.clone(), stop.serving_ends.clone());
@@ -172,9 +184,9 @@ fn connect<H, F, B>(
 /// The TLS connection; who is not through with it when the port stops has not sent a request.
 async fn shake_hands(
     tls: &TlsAcceptor,
-    stream: TcpStream,
+    stream: Stream,
     mut serving_ends: watch::Receiver<bool>,
-) -> io::Result<TlsStream<TcpStream>> {
+) -> io::Result<TlsStream<Stream>> {
     tokio::select! {
         shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)) => shaken?,
         () = told(&mut serving_ends) => Err(io::Error::other("the port stops")),

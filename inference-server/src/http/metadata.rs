@@ -1,6 +1,8 @@
 //! Health, readiness and metadata, of the server and of its models.
 
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::StatusCode;
 use serde::Serialize;
@@ -18,8 +20,10 @@ use crate::protocols::v2_answer::{ModelMetadata, ModelParameters};
 pub const SERVER_VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Name of the server in metadata.
 pub const SERVER_NAME: &str = "tidewright-inference-server";
-/// Extensions of the protocol that are spoken, by the names that their specifications give them.
-pub const EXTENSIONS: [&str; 2] = ["binary_tensor_data", "statistics"];
+/// Extensions of the protocol that are always spoken, by the names that their specifications give them.
+const EXTENSIONS: [&str; 2] = ["binary_tensor_data", "statistics"];
+/// The extension of the admin port, where it is enabled.
+const REPOSITORY: &str = "model_repository";
 /// What runs the models, by the name that other servers give it.
 pub const PLATFORM: &str = "onnxruntime_onnx";
 
@@ -39,18 +43,25 @@ pub fn health(app: &App, format: Format) -> Answer {
 struct ServerMetadata {
     name: &'static str,
     version: &'static str,
-    extensions: [&'static str; EXTENSIONS.len()],
+    extensions: Vec<&'static str>,
 }
 
-/// Name and version.
-pub fn server(format: Format) -> Answer {
+/// The extensions that are spoken here.
+pub fn extensions(app: &App) -> impl Iterator<Item = &'static str> {
+    EXTENSIONS
+        .into_iter()
+        .chain(app.repository.enabled.then_some(REPOSITORY))
+}
+
+/// Name, version and extensions.
+pub fn server(app: &App, format: Format) -> Answer {
     respond::value(
         format,
         StatusCode::OK,
         &ServerMetadata {
             name: SERVER_NAME,
             version: SERVER_VERSION,
-            extensions: EXTENSIONS,
+            extensions: extensions(app).collect(),
         },
     )
 }
@@ -77,17 +88,19 @@ pub fn ready(app: &App, format: Format) -> Answer {
 }
 
 /// Inputs, outputs, and what runs the model.
-pub fn model(app: &App, wanted: ModelRef<'_>, format: Format) -> Result<Answer, Error> {
-    let facts = &app.find(Some(wanted))?.facts;
+pub async fn model(app: &App, wanted: ModelRef<'_>, format: Format, deadline: Instant) -> Result<Answer, Error> {
+    let lease = app.lease(Some(wanted), deadline).await?;
+    let facts = &lease.facts;
     let metadata = ModelMetadata {
         name: &facts.name,
-        versions: [&facts.version],
+        versions: app.catalog.available(&facts.name),
         platform: PLATFORM,
         inputs: facts.signature.inputs.iter().map(Into::into).collect(),
         outputs: facts.signature.outputs.iter().map(Into::into).collect(),
         parameters: ModelParameters {
             digest: &facts.digest,
             provider: facts.provider.as_str(),
+            preferred_provider: facts.preferred_provider.as_str(),
             max_batch_size: facts.batch_size_max,
         },
     };
@@ -100,10 +113,10 @@ struct ModelReady<'a> {
     ready: bool,
 }
 
-/// Whether this model can be called; an error when there is none.
+/// Whether this model can be called, which may load it first; an error when there is none.
 pub fn is_model_ready(app: &App, wanted: ModelRef<'_>) -> Result<bool, Error> {
-    match app.find(Some(wanted)) {
-        Ok(model) => Ok(app.lifecycle.state().serves() && model.facts.is_ready()),
+    match app.find(wanted) {
+        Ok(model) => Ok(model.is_none_or(|model| model.facts.is_ready())),
         Err(Error::NotReady(_)) => Ok(false),
         Err(error) => Err(error),
     }
@@ -122,30 +135,39 @@ pub fn model_ready(app: &App, wanted: ModelRef<'_>, format: Format) -> Result<An
     ))
 }
 
-/// Statistics of one model, or of all that are loaded.
-pub fn statistics<'a>(app: &'a App, wanted: Option<ModelRef<'_>>) -> Result<Statistics<'a>, Error> {
-    let of = |model: &'a Arc<Serving>| ModelStatistics::new(&model.facts.name, &model.facts.version, &model.metrics);
-    let model_stats = match wanted {
-        Some(wanted) => vec![of(app.find(Some(wanted))?)],
-        None => app.pipeline.models().unwrap_or_default().iter().map(of).collect(),
+/// The models that statistics are asked of: one, or all that are loaded.
+pub fn statistics(app: &App, wanted: Option<ModelRef<'_>>) -> Result<Vec<Arc<Serving>>, Error> {
+    let Some(wanted) = wanted else {
+        return Ok(app.catalog.serving());
     };
-    Ok(Statistics { model_stats })
+    match app.find(wanted)? {
+        Some(lease) => Ok(vec![Arc::clone(&lease)]),
+        None => Err(Error::NotReady(format!("model {:?} is not loaded", wanted.name))),
+    }
+}
+
+/// Their statistics.
+pub fn statistics_of(models: &[Arc<Serving>]) -> Statistics<'_> {
+    let of = models
+        .iter()
+        .map(|model| ModelStatistics::new(&model.facts.name, &model.facts.version, &model.metrics));
+    Statistics {
+        model_stats: of.collect(),
+    }
 }
 
 #[derive(Serialize)]
-struct V1Models<'a> {
-    models: Vec<&'a str>,
+struct V1Models {
+    models: Vec<String>,
 }
 
 /// KServe v1: the names.
 pub fn v1_models(app: &App, format: Format) -> Answer {
-    respond::value(
-        format,
-        StatusCode::OK,
-        &V1Models {
-            models: app.names.iter().map(|known| &*known.name).collect(),
-        },
-    )
+    let mut models: Vec<String> = app.catalog.index().into_iter().map(|status| status.name).collect();
+    // One name for all its versions.
+    let mut seen = HashSet::new();
+    models.retain(|name| seen.insert(name.clone()));
+    respond::value(format, StatusCode::OK, &V1Models { models })
 }
 
 /// KServe v1: the state of one model.

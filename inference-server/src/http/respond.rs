@@ -78,7 +78,7 @@ pub async fn encoded(answer: Answer, coding: Option<Coding>) -> Answer {
     let (mut head, body) = answer.into_parts();
     let Ok(whole) = body.collect().await;
     let whole = whole.to_bytes();
-    let body = match coding::encode(coding, &whole).await {
+    let body = match Box::pin(coding::encode(coding, &whole)).await {
         // What does not shrink stays as it is.
         Some(encoded) if encoded.len() < whole.len() => {
             head.headers

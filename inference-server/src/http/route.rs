@@ -2,6 +2,8 @@
 
 use tidewright_contract::routes;
 
+pub use crate::catalog::ModelRef;
+
 /// What a path asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route<'p> {
@@ -14,19 +16,13 @@ pub enum Route<'p> {
     V2Model(ModelRef<'p>),
     V2ModelReady(ModelRef<'p>),
     V2Infer(ModelRef<'p>),
-    V2Statistics(ModelRef<'p>),
+    /// Of one model, or of all.
+    V2Statistics(Option<ModelRef<'p>>),
     OpenApi,
     V1Models,
     V1Model(&'p str),
     V1Predict(&'p str),
     Unknown,
-}
-
-/// A model, and a version when the path names one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ModelRef<'p> {
-    pub name: &'p str,
-    pub version: Option<&'p str>,
 }
 
 /// Reads a path. Names of models need no percent-encoding: their characters are restricted.
@@ -38,6 +34,8 @@ pub fn route(path: &str) -> Route<'_> {
         routes::V2 | "/v2/" => return Route::V2,
         routes::V2_LIVE => return Route::V2Live,
         routes::V2_READY => return Route::V2Ready,
+        // Whoever has a model of this name asks for its metadata by its version.
+        routes::V2_STATISTICS => return Route::V2Statistics(None),
         routes::V1_MODELS => return Route::V1Models,
         routes::OPENAPI => return Route::OpenApi,
         _ => {}
@@ -78,7 +76,7 @@ fn v2_model(rest: &str) -> Route<'_> {
         None => Route::V2Model(model),
         Some("ready") => Route::V2ModelReady(model),
         Some("infer") => Route::V2Infer(model),
-        Some("stats") => Route::V2Statistics(model),
+        Some("stats") => Route::V2Statistics(Some(model)),
         Some(_) => Route::Unknown,
     }
 }
@@ -99,7 +97,8 @@ impl Route<'_> {
             Self::V2ModelReady(_) => routes::V2_VERSION_READY,
             Self::V2Infer(ModelRef { version: None, .. }) => routes::V2_MODEL_INFER,
             Self::V2Infer(_) => routes::V2_VERSION_INFER,
-            Self::V2Statistics(ModelRef { version: None, .. }) => routes::V2_MODEL_STATISTICS,
+            Self::V2Statistics(None) => routes::V2_STATISTICS,
+            Self::V2Statistics(Some(ModelRef { version: None, .. })) => routes::V2_MODEL_STATISTICS,
             Self::V2Statistics(_) => routes::V2_VERSION_STATISTICS,
             Self::V1Models => routes::V1_MODELS,
             Self::OpenApi => routes::OPENAPI,
@@ -167,13 +166,29 @@ mod tests {
             ),
             (
                 "/v2/models/a/stats",
-                Route::V2Statistics(model("a", None)),
+                Route::V2Statistics(Some(model("a", None))),
                 routes::V2_MODEL_STATISTICS,
             ),
             (
                 "/v2/models/a/versions/1/stats",
-                Route::V2Statistics(model("a", Some("1"))),
+                Route::V2Statistics(Some(model("a", Some("1")))),
                 routes::V2_VERSION_STATISTICS,
+            ),
+            ("/v2/models/stats", Route::V2Statistics(None), routes::V2_STATISTICS),
+            (
+                "/v2/models/stats/stats",
+                Route::V2Statistics(Some(model("stats", None))),
+                routes::V2_MODEL_STATISTICS,
+            ),
+            (
+                "/v2/models/stats/versions/1",
+                Route::V2Model(model("stats", Some("1"))),
+                routes::V2_VERSION,
+            ),
+            (
+                "/v2/models/stats/infer",
+                Route::V2Infer(model("stats", None)),
+                routes::V2_MODEL_INFER,
             ),
             ("/openapi.json", Route::OpenApi, routes::OPENAPI),
             ("/v1/models", Route::V1Models, routes::V1_MODELS),

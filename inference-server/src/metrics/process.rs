@@ -1,4 +1,4 @@
-//! CPU and memory of this process, as metrics.
+//! CPU, memory, threads and descriptors of this process, as metrics.
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -6,7 +6,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use tidewright_contract::metrics as names;
 
-/// CPU and memory of this process, read when asked.
+/// CPU, memory, threads and descriptors of this process, read when asked.
 #[derive(Debug)]
 pub(super) struct Process;
 
@@ -17,15 +17,24 @@ impl Collector for Process {
             let name = names::PROCESS_CPU.registered_name();
             metric.encode(encoder.encode_descriptor(name, names::PROCESS_CPU.help, None, metric.metric_type())?)?;
         }
-        if let Some(bytes) = resident_bytes() {
-            let metric = ConstGauge::<i64>::new(bytes);
-            let name = names::PROCESS_RESIDENT_MEMORY.registered_name();
-            metric.encode(encoder.encode_descriptor(
-                name,
-                names::PROCESS_RESIDENT_MEMORY.help,
-                None,
-                metric.metric_type(),
-            )?)?;
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        for (metric, value) in [
+            (
+                &names::PROCESS_RESIDENT_MEMORY,
+                number(&status, "VmRSS:").and_then(|kibibytes| kibibytes.checked_mul(1024)),
+            ),
+            (&names::PROCESS_OPEN_FDS, open_fds()),
+            (&names::PROCESS_THREADS, number(&status, "Threads:")),
+        ] {
+            if let Some(value) = value {
+                let gauge = ConstGauge::<i64>::new(value);
+                gauge.encode(encoder.encode_descriptor(
+                    metric.registered_name(),
+                    metric.help,
+                    None,
+                    gauge.metric_type(),
+                )?)?;
+            }
         }
         Ok(())
     }
@@ -41,12 +50,14 @@ fn cpu_seconds() -> Option<f64> {
     Some((f64::from(user) + f64::from(system)) / 100.0)
 }
 
-fn resident_bytes() -> Option<i64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.split_ascii_whitespace()
-        .next()?
-        .parse::<i64>()
-        .ok()?
-        .checked_mul(1024)
+/// The number after a name in `/proc/self/status`.
+fn number(status: &str, name: &str) -> Option<i64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
+}
+
+/// Without the one that the look itself takes.
+fn open_fds() -> Option<i64> {
+    let count = std::fs::read_dir("/proc/self/fd").ok()?.count();
+    i64::try_from(count).ok()?.checked_sub(1)
 }

@@ -1,9 +1,9 @@
-//! What is loaded and what became of each model; asked by every request.
+//! What is known of a loaded model; asked by every request.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tidewright_contract::config::{ExecutionProvider, ModelConfig};
+use tidewright_contract::config::ExecutionProvider;
 
 use super::signature::Signature;
 
@@ -13,7 +13,10 @@ pub struct Facts {
     pub name: Arc<str>,
     pub version: Arc<str>,
     pub digest: String,
+    /// What runs it.
     pub provider: ExecutionProvider,
+    /// What should: the first of the configured order.
+    pub preferred_provider: ExecutionProvider,
     pub signature: Arc<Signature>,
     pub batch_size_max: usize,
     /// Workers that have an engine.
@@ -22,26 +25,14 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// The labels of [`tidewright_contract::metrics::ML_MODEL_INFO`].
+    pub fn info(&self) -> [&str; 5] {
+        let (provider, preferred) = (self.provider.as_str(), self.preferred_provider.as_str());
+        [&self.name, &self.version, &self.digest, provider, preferred]
+    }
+
     /// Whether at least one worker can run it.
     pub fn is_ready(&self) -> bool {
         self.alive.load(Ordering::Relaxed) > 0
     }
-}
-
-/// The names that will be served, known before anything is loaded.
-#[derive(Debug, Clone)]
-pub struct Name {
-    pub name: Arc<str>,
-    pub version: Arc<str>,
-}
-
-/// Names of all configured models.
-pub fn names(models: &[ModelConfig]) -> Vec<Name> {
-    models
-        .iter()
-        .map(|model| Name {
-            name: model.name.as_str().into(),
-            version: model.version.as_str().into(),
-        })
-        .collect()
 }

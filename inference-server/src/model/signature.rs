@@ -59,6 +59,12 @@ impl Signature {
         }
     }
 
+    /// Whether an input leaves a dimension besides the first free: items may differ in size.
+    pub fn has_free_inner_dimensions(&self) -> bool {
+        let mut inner = self.inputs.iter().flat_map(|slot| slot.shape.iter().skip(1));
+        inner.any(Option::is_none)
+    }
+
     /// Position and slot of the input of that name.
     pub fn input(&self, name: &str) -> Option<(usize, &Slot)> {
         self.inputs.iter().enumerate().find(|(_, slot)| &*slot.name == name)

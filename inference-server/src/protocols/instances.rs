@@ -4,7 +4,7 @@ use super::document::{Document, Kind};
 use super::tensor_lists;
 use crate::error::Error;
 use crate::model::signature::{Rows, Signature, Slot};
-use crate::request::Request;
+use crate::request::{Priority, Request};
 use crate::tensor::{Tensor, Values, elements};
 
 /// Collects items into one tensor per input of the model.
@@ -112,7 +112,12 @@ impl<'s> Collector<'s> {
             let tensor = Tensor::new(shape, column.values);
             inputs.push(tensor.ok_or_else(|| Error::Internal("collected values do not fit their shape".to_owned()))?);
         }
-        Ok(Request { inputs, rows })
+        Ok(Request {
+            inputs,
+            rows,
+            priority: Priority::default(),
+            timeout: None,
+        })
     }
 }
 

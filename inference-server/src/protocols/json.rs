@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::document::{DEPTH_MAX, Document, Format, KEYS_MAX, Kind, Malformed, Result};
-use super::number::{Decimal, Number};
+use super::number::{self, Decimal, Number};
 
 /// Where we are in the text.
 #[derive(Debug, Clone)]
@@ -266,6 +266,14 @@ impl<'a> Document<'a> for Reader<'a> {
         } else {
             self.malformed("expected true or false")
         }
+    }
+
+    #[inline]
+    fn short_number(&mut self) -> Option<f64> {
+        self.peek();
+        let (value, length) = number::short(self.text.as_bytes().get(self.at..)?)?;
+        self.at += length;
+        Some(value)
     }
 
     /// A number by JSON's grammar: no `NaN`, no leading zero, no plus sign.

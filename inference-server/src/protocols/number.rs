@@ -90,6 +90,43 @@ pub struct Decimal<'a> {
     pub exact: bool,
 }
 
+/// All integers of so many digits are doubles.
+const SHORT_DIGITS_MAX: usize = 15;
+
+/// The number of JSON's grammar that the text begins with, and its length, if it has no exponent and so few digits that mantissa and power of ten are exact
+/// doubles (Clinger's fast path).
+#[inline]
+pub(super) fn short(text: &[u8]) -> Option<(f64, usize)> {
+    let negative = text.first() == Some(&b'-');
+    let unsigned = text.get(usize::from(negative)..)?;
+    let (mut mantissa, mut digits, mut point) = (0u64, 0, None);
+    for byte in unsigned {
+        match byte {
+            b'0'..=b'9' => {
+                mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(byte - b'0'));
+                digits += 1;
+            }
+            b'.' if point.is_none() => point = Some(digits),
+            b'.' | b'e' | b'E' => return None,
+            _ => break,
+        }
+    }
+    let whole = point.unwrap_or(digits);
+    let has_leading_zero = whole > 1 && unsigned.first() == Some(&b'0');
+    if digits > SHORT_DIGITS_MAX || whole == 0 || point == Some(digits) || has_leading_zero {
+        return None;
+    }
+    let value = mantissa as f64 / POWERS.get(digits - whole)?;
+    let length = usize::from(negative) + digits + usize::from(point.is_some());
+    Some((if negative { -value } else { value }, length))
+}
+
+/// The float nearest to a decimal number of which this is the nearest double. Rounding twice errs only when the first rounding lands on the middle between two
+/// floats: then nothing is answered, and the text has to be read again.
+pub(super) fn single(value: f64) -> Option<f32> {
+    (value.to_bits() & 0x1fff_ffff != 0x1000_0000).then_some(value as f32)
+}
+
 /// Powers of ten that a double holds exactly.
 const POWERS: [f64; 23] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20,
@@ -108,10 +145,9 @@ impl Decimal<'_> {
 
     /// The nearest float; `None` when it would be infinite.
     fn to_f32(self) -> Option<f32> {
-        let value = match self.simple_f64() {
-            // Rounding twice errs only when the first rounding lands on the middle between two floats: then the text is read again.
-            Some(value) if value.to_bits() & 0x1fff_ffff != 0x1000_0000 => value as f32,
-            _ => self.text.parse().ok()?,
+        let value = match self.simple_f64().and_then(single) {
+            Some(value) => value,
+            None => self.text.parse().ok()?,
         };
         value.is_finite().then_some(value)
     }

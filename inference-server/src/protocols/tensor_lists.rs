@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 
 use super::document::{Document, Kind, Result};
-use super::number::Number;
+use super::number::{Number, single};
 use crate::error::Error;
 use crate::tensor::{DataType, Values};
 
@@ -121,19 +121,40 @@ fn does_not_fit<T>(number: Number<'_>, place: &Place<'_>, datatype: DataType) ->
 trait Float: Sized {
     const DATATYPE: DataType;
     fn of(number: Number<'_>) -> Option<Self>;
+    /// From the double nearest to the number; nothing where that does not tell enough of it.
+    fn of_short(value: f64) -> Option<Self>;
 }
 
 macro_rules! floats {
-    ($($kind:ty => $datatype:ident by $convert:ident),*) => { $(impl Float for $kind {
+    ($($kind:ty => $datatype:ident by $convert:ident, $convert_short:expr),*) => { $(impl Float for $kind {
         const DATATYPE: DataType = DataType::$datatype;
         fn of(number: Number<'_>) -> Option<Self> {
             number.$convert()
         }
+        fn of_short(value: f64) -> Option<Self> {
+            $convert_short(value)
+        }
     })* };
 }
-floats!(f16 => Fp16 by to_f16, bf16 => Bf16 by to_bf16, f32 => Fp32 by to_f32, f64 => Fp64 by to_f64);
+floats!(
+    f16 => Fp16 by to_f16, |value| Number::Double(value).to_f16(),
+    bf16 => Bf16 by to_bf16, |value| Number::Double(value).to_bf16(),
+    f32 => Fp32 by to_f32, single,
+    f64 => Fp64 by to_f64, Some
+);
+
+/// Reads a short number if it makes a value, and nothing otherwise.
+fn short<'a, D: Document<'a>, T>(reader: &mut D, of: impl FnOnce(f64) -> Option<T>) -> Option<T> {
+    let mut quick = reader.clone();
+    let value = quick.short_number().and_then(of)?;
+    *reader = quick;
+    Some(value)
+}
 
 fn float<'a, T: Float>(reader: &mut impl Document<'a>, place: &Place<'_>) -> Result<T> {
+    if let Some(value) = short(reader, T::of_short) {
+        return Ok(value);
+    }
     if reader.kind() != Kind::Number {
         return wrong(reader, place, T::DATATYPE);
     }
@@ -151,6 +172,10 @@ macro_rules! integers {
 integers!(u8 => Uint8, u16 => Uint16, u32 => Uint32, u64 => Uint64, i8 => Int8, i16 => Int16, i32 => Int32, i64 => Int64);
 
 fn integer<'a, T: Integer>(reader: &mut impl Document<'a>, place: &Place<'_>) -> Result<T> {
+    let whole = |value: f64| (value.fract() == 0.0).then(|| T::try_from(value as i128).ok())?;
+    if let Some(value) = short(reader, whole) {
+        return Ok(value);
+    }
     if reader.kind() != Kind::Number {
         return wrong(reader, place, T::DATATYPE);
     }
@@ -279,6 +304,21 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn short_numbers_are_those_that_are_read_in_full(text in "-?[0-9]{0,17}(\\.[0-9]{0,17})?([eE][0-9]?)?[,. ]?") {
+            let mut quick = Reader::new(&text);
+            let mut full = Reader::new(&text);
+            match (quick.short_number(), full.number()) {
+                (Some(value), Ok(number)) => {
+                    prop_assert_eq!(Some(value.to_bits()), number.to_f64().map(f64::to_bits));
+                    prop_assert_eq!(quick.remaining(), full.remaining());
+                }
+                (Some(value), Err(error)) => prop_assert!(false, "{} is read as {}: {}", text, value, error),
+                // White space is.
+                (None, _) => prop_assert_eq!(quick.remaining(), text.trim_start().len()),
+            }
+        }
+
         #[test]
         fn any_text_is_read_or_refused_as_serde_does(text in "[\\[\\]{},:\"0-9a-z.eE+ -]{0,40}") {
             let mut reader = Reader::new(&text);

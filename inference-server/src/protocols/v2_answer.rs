@@ -104,7 +104,7 @@ impl WriteDocument for InferAnswer<'_> {
 #[derive(Debug, Serialize)]
 pub struct ModelMetadata<'a> {
     pub name: &'a str,
-    pub versions: [&'a str; 1],
+    pub versions: Vec<String>,
     pub platform: &'static str,
     pub inputs: Vec<TensorMetadata<'a>>,
     pub outputs: Vec<TensorMetadata<'a>>,
@@ -116,6 +116,7 @@ pub struct ModelMetadata<'a> {
 pub struct ModelParameters<'a> {
     pub digest: &'a str,
     pub provider: &'a str,
+    pub preferred_provider: &'a str,
     pub max_batch_size: usize,
 }
 

@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 
+use super::pb::infer_parameter::ParameterChoice;
 use super::pb::model_infer_request::InferInputTensor;
 use super::pb::model_infer_response::InferOutputTensor;
-use super::pb::{InferTensorContents, ModelInferRequest, ModelInferResponse};
+use super::pb::{InferParameter, InferTensorContents, ModelInferRequest, ModelInferResponse};
 use super::v2_inputs::{self, Infer, Inputs, Outputs, RANK_MAX, Wanted};
 use super::{raw, v2_rest};
 use crate::error::Error;
@@ -44,11 +45,27 @@ pub fn parse(request: ModelInferRequest, signature: &Signature) -> Result<Infer,
             wanted.binary = true;
         }
     }
+    let mut inputs = inputs.finish()?;
+    if let Some(parameter) = request.parameters.get(v2_inputs::PRIORITY) {
+        inputs.priority = v2_inputs::priority(integer(parameter))?;
+    }
+    if let Some(parameter) = request.parameters.get(v2_inputs::TIMEOUT) {
+        inputs.timeout = v2_inputs::timeout(integer(parameter))?;
+    }
     Ok(Infer {
         id: (!request.id.is_empty()).then_some(request.id),
-        request: inputs.finish()?,
+        request: inputs,
         outputs,
     })
+}
+
+/// A whole number; clients differ in which of the two kinds they send.
+fn integer(parameter: &InferParameter) -> Option<i128> {
+    match parameter.parameter_choice {
+        Some(ParameterChoice::Int64Param(number)) => Some(number.into()),
+        Some(ParameterChoice::Uint64Param(number)) => Some(number.into()),
+        _ => None,
+    }
 }
 
 const fn is_only_raw(datatype: DataType) -> bool {
@@ -198,4 +215,94 @@ fn contents(values: &Values) -> InferTensorContents {
         Values::Fp16(_) | Values::Bf16(_) => {}
     }
     contents
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::request::{Priority, Request};
+
+    /// What becomes of a request with this parameter.
+    fn with(name: &str, choice: ParameterChoice) -> Result<Request, Error> {
+        let slot = Slot {
+            name: "x".into(),
+            datatype: DataType::Fp32,
+            shape: vec![None],
+            first_symbol: "N".to_owned(),
+        };
+        let signature = Signature::new(vec![slot.clone()], vec![slot]);
+        let input = InferInputTensor {
+            name: "x".to_owned(),
+            datatype: "FP32".to_owned(),
+            shape: vec![1],
+            contents: Some(InferTensorContents {
+                fp32_contents: vec![1.0],
+                ..InferTensorContents::default()
+            }),
+            ..InferInputTensor::default()
+        };
+        let parameter = InferParameter {
+            parameter_choice: Some(choice),
+        };
+        let request = ModelInferRequest {
+            inputs: vec![input],
+            parameters: [(name.to_owned(), parameter)].into(),
+            ..ModelInferRequest::default()
+        };
+        parse(request, &signature).map(|infer| infer.request)
+    }
+
+    fn refusals(name: &str, choices: impl IntoIterator<Item = ParameterChoice>) {
+        for choice in choices {
+            let refused = with(name, choice.clone());
+            assert!(
+                matches!(&refused, Err(Error::Invalid(message)) if message.starts_with(name)),
+                "{choice:?}: {refused:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_priority_is_taken_as_either_kind_of_number_and_one_that_is_not_there_is_refused() {
+        let priority = |choice| with("priority", choice).map(|request| request.priority);
+        for (number, expected) in [
+            (0_u8, Priority::Normal),
+            (1, Priority::High),
+            (2, Priority::Normal),
+            (3, Priority::Low),
+        ] {
+            assert_eq!(priority(ParameterChoice::Int64Param(number.into())), Ok(expected));
+            assert_eq!(priority(ParameterChoice::Uint64Param(number.into())), Ok(expected));
+        }
+        refusals(
+            "priority",
+            [
+                ParameterChoice::Int64Param(4),
+                ParameterChoice::Int64Param(-1),
+                ParameterChoice::Uint64Param(4),
+                ParameterChoice::Uint64Param(u64::MAX),
+                ParameterChoice::BoolParam(true),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_timeout_is_taken_as_either_kind_of_number_and_zero_is_none() {
+        let timeout = |choice| with("timeout", choice).map(|request| request.timeout);
+        let milli = Ok(Some(Duration::from_millis(1)));
+        assert_eq!(timeout(ParameterChoice::Int64Param(1000)), milli);
+        assert_eq!(timeout(ParameterChoice::Uint64Param(1000)), milli);
+        assert_eq!(timeout(ParameterChoice::Int64Param(0)), Ok(None));
+        assert_eq!(timeout(ParameterChoice::Uint64Param(0)), Ok(None));
+        refusals(
+            "timeout",
+            [
+                ParameterChoice::Int64Param(-1),
+                ParameterChoice::DoubleParam(1000.0),
+                ParameterChoice::StringParam("1000".to_owned()),
+            ],
+        );
+    }
 }

@@ -1,8 +1,10 @@
 //! The named inputs and outputs of an infer request against the model's signature: the checks that REST and gRPC share.
 
+use std::time::Duration;
+
 use crate::error::Error;
 use crate::model::signature::{Rows, Signature, Slot};
-use crate::request::Request;
+use crate::request::{Priority, Request};
 use crate::tensor::{DataType, Tensor, Values, elements};
 
 /// Dimensions that one tensor may have.
@@ -25,6 +27,27 @@ pub struct Wanted {
     pub position: usize,
     /// As raw bytes instead of a list of values.
     pub binary: bool,
+}
+
+/// The parameter of a request that says how urgent it is.
+pub const PRIORITY: &str = "priority";
+
+/// The parameter of a request that says after how many microseconds nobody wants the answer any more.
+pub const TIMEOUT: &str = "timeout";
+
+/// Reads that of the urgency; `None` stands for something that is no whole number.
+pub fn priority(number: Option<i128>) -> Result<Priority, Error> {
+    number
+        .and_then(Priority::from_number)
+        .ok_or_else(|| Error::invalid("priority: 1 is high, 2 or 0 normal, 3 low; there is no other"))
+}
+
+/// Reads that of the time; 0 means that the request sets none.
+pub fn timeout(number: Option<i128>) -> Result<Option<Duration>, Error> {
+    let micros = number.and_then(|number| u64::try_from(number).ok()).ok_or_else(|| {
+        Error::invalid("timeout: a whole number of microseconds, 0 for the server's own; there is no other")
+    })?;
+    Ok((micros > 0).then(|| Duration::from_micros(micros)))
 }
 
 /// Tensors for a model's inputs, one after the other in any order.
@@ -71,7 +94,12 @@ impl<'s> Inputs<'s> {
             }
         }
         let rows = rows(&inputs, self.signature)?;
-        Ok(Request { inputs, rows })
+        Ok(Request {
+            inputs,
+            rows,
+            priority: Priority::default(),
+            timeout: None,
+        })
     }
 }
 

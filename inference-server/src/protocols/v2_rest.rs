@@ -7,6 +7,7 @@ use super::v2_inputs::{self, Infer, Inputs, Outputs, RANK_MAX};
 use super::{raw, tensor_lists};
 use crate::error::Error;
 use crate::model::signature::{Signature, Slot};
+use crate::request::Priority;
 use crate::tensor::{Tensor, Values, elements};
 
 /// The header that says where the document ends and the tensors' bytes begin.
@@ -27,6 +28,8 @@ pub fn parse<'a>(mut reader: impl Document<'a>, tail: Option<&[u8]>, signature: 
     let mut seen_inputs = false;
     let mut outputs = None;
     let mut binary = false;
+    let mut priority = Priority::default();
+    let mut timeout = None;
     reader.object("infer request", |reader, key| match key {
         "id" => {
             id = Some(reader.string("id")?.into_owned());
@@ -35,8 +38,8 @@ pub fn parse<'a>(mut reader: impl Document<'a>, tail: Option<&[u8]>, signature: 
         "inputs" => {
             seen_inputs = true;
             reader
-                .array("inputs", |reader, _| {
-                    read_input(reader, signature, &mut inputs, &mut tail)
+                .array("inputs", |reader, index| {
+                    read_input(reader, index, signature, &mut inputs, &mut tail)
                 })
                 .map(|_| ())
         }
@@ -44,10 +47,21 @@ pub fn parse<'a>(mut reader: impl Document<'a>, tail: Option<&[u8]>, signature: 
             outputs = Some(read_outputs(reader, signature)?);
             Ok(())
         }
-        "parameters" => {
-            binary = read_flag(reader, BINARY_DATA_OUTPUT)?.unwrap_or(false);
-            Ok(())
-        }
+        "parameters" => reader.object("parameters", |reader, key| match key {
+            BINARY_DATA_OUTPUT => {
+                binary = reader.boolean()?;
+                Ok(())
+            }
+            v2_inputs::PRIORITY => {
+                priority = v2_inputs::priority(reader.number()?.to_integer())?;
+                Ok(())
+            }
+            v2_inputs::TIMEOUT => {
+                timeout = v2_inputs::timeout(reader.number()?.to_integer())?;
+                Ok(())
+            }
+            _ => reader.skip(),
+        }),
         _ => reader.skip(),
     })?;
     reader.end()?;
@@ -57,7 +71,9 @@ pub fn parse<'a>(mut reader: impl Document<'a>, tail: Option<&[u8]>, signature: 
             v2_inputs::expected(signature)
         )));
     }
-    let request = inputs.finish()?;
+    let mut request = inputs.finish()?;
+    request.priority = priority;
+    request.timeout = timeout;
     tail.end()?;
     let outputs = match outputs {
         Some(outputs) => outputs.finish(binary),
@@ -102,15 +118,17 @@ struct Parts<'a, D> {
     name: Option<Cow<'a, str>>,
     datatype: Option<Cow<'a, str>>,
     shape: Option<Vec<usize>>,
-    /// The values with their nesting, where name and datatype stood before them: usually everything is known by then, and one pass is enough.
-    early: Option<(Vec<usize>, Values)>,
-    /// Otherwise the reader at the start of `data`.
+    /// The reader at the start of `data`.
     data: Option<D>,
+    /// The values with their nesting, as those of the input at this place of the signature.
+    early: Option<(usize, (Vec<usize>, Values))>,
     binary_size: Option<usize>,
 }
 
+/// Reads the element of `inputs` with this index.
 fn read_input<'a, D: Document<'a>>(
     reader: &mut D,
+    index: usize,
     signature: &Signature,
     inputs: &mut Inputs<'_>,
     tail: &mut Tail<'_>,
@@ -119,8 +137,8 @@ fn read_input<'a, D: Document<'a>>(
         name: None,
         datatype: None,
         shape: None,
-        early: None,
         data: None,
+        early: None,
         binary_size: None,
     };
     reader.object("input", |reader, key| match key {
@@ -137,14 +155,24 @@ fn read_input<'a, D: Document<'a>>(
             Ok(())
         }
         "data" => {
+            parts.data = Some(reader.clone());
             if let (Some(name), Some(datatype)) = (&parts.name, &parts.datatype) {
-                let (_, slot) = v2_inputs::find(signature, name)?;
+                let (position, slot) = v2_inputs::find(signature, name)?;
                 v2_inputs::check_datatype(slot, datatype)?;
-                parts.early = Some(read_data(reader, slot, parts.shape.as_deref())?);
-                Ok(())
-            } else {
-                parts.data = Some(reader.clone());
-                reader.skip()
+                parts.early = Some((position, read_data(reader, slot, parts.shape.as_deref())?));
+                return Ok(());
+            }
+            // Many clients sort the keys. Then it is likely the input that stands at this place in the signature, too, and one pass is enough.
+            let mut ahead = reader.clone();
+            let slot = signature.inputs.get(index);
+            match slot.map(|slot| read_data(&mut ahead, slot, parts.shape.as_deref())) {
+                Some(Ok(read)) => {
+                    parts.early = Some((index, read));
+                    *reader = ahead;
+                    Ok(())
+                }
+                // What is wrong is told when it is known what it should have been.
+                _ => reader.skip(),
             }
         }
         "parameters" => {
@@ -160,19 +188,19 @@ fn read_input<'a, D: Document<'a>>(
     let absent = |field: &str| Error::invalid(format!("input \"{name}\" has no \"{field}\""));
     v2_inputs::check_datatype(slot, &parts.datatype.ok_or_else(|| absent("datatype"))?)?;
     let shape = parts.shape.ok_or_else(|| absent("shape"))?;
-    let (nesting, values) = match (parts.early, parts.data, parts.binary_size) {
-        (None, None, Some(size)) => {
+    let (nesting, values) = match (parts.data, parts.early, parts.binary_size) {
+        (None, _, Some(size)) => {
             let bytes = tail.take(&name, size)?;
             return inputs.put(position, slot, binary_tensor(slot, shape, bytes)?);
         }
-        (_, _, Some(_)) => {
+        (Some(_), _, Some(_)) => {
             return Err(Error::invalid(format!(
                 "input \"{name}\" has both \"data\" and a {BINARY_DATA_SIZE}"
             )));
         }
-        (Some(read), _, None) => read,
-        (None, Some(mut at), None) => read_data(&mut at, slot, Some(&shape))?,
-        (None, None, None) => return Err(absent("data")),
+        (Some(_), Some((place, read)), None) if place == position => read,
+        (Some(mut at), _, None) => read_data(&mut at, slot, Some(&shape))?,
+        (None, _, None) => return Err(absent("data")),
     };
     let nested = (nesting.len() > 1 && nesting != shape).then(|| {
         Error::invalid(format!(
@@ -218,7 +246,9 @@ fn read_data<'a, D: Document<'a>>(
 ) -> Result<(Vec<usize>, Values), Error> {
     // A made-up shape cannot make us allocate room for more values than the body can hold.
     let most = reader.remaining() / D::VALUE_BYTES_MIN + 1;
-    let capacity = shape.and_then(elements).unwrap_or(0).min(most);
+    let one_item = || -> Vec<usize> { slot.shape.iter().map(|size| size.unwrap_or(1)).collect() };
+    let expected = shape.map_or_else(|| elements(&one_item()), elements);
+    let capacity = expected.unwrap_or(0).min(most);
     let mut values = Values::empty(slot.datatype, capacity);
     let nesting = tensor_lists::read(reader, &mut values, &format!("input \"{}\"", slot.name))?;
     Ok((nesting, values))
@@ -275,4 +305,56 @@ fn read_outputs<'a>(reader: &mut impl Document<'a>, signature: &Signature) -> Re
         outputs.put(signature, &name, binary)
     })?;
     Ok(outputs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::json;
+    use super::*;
+    use crate::tensor::DataType;
+
+    #[test]
+    fn keys_and_inputs_in_any_order_are_the_same_request() {
+        let slot = |name: &str, datatype| Slot {
+            name: name.into(),
+            datatype,
+            shape: vec![None, Some(2)],
+            first_symbol: "N".to_owned(),
+        };
+        let slots = vec![
+            slot("a", DataType::Fp32),
+            slot("b", DataType::Fp32),
+            slot("c", DataType::Int8),
+        ];
+        let signature = Signature::new(slots.clone(), slots);
+        let read = |inputs: &[&[&str; 4]]| {
+            let inputs: Vec<String> = inputs.iter().map(|keys| format!("{{{}}}", keys.join(","))).collect();
+            let text = format!(r#"{{"inputs":[{}]}}"#, inputs.join(","));
+            parse(json::Reader::new(&text), None, &signature).map_err(|error| error.to_string())
+        };
+        let keys = |name, datatype, data| [name, datatype, r#""shape":[1,2]"#, data];
+        let a = keys(r#""name":"a""#, r#""datatype":"FP32""#, r#""data":[1,2.5]"#);
+        let b = keys(r#""name":"b""#, r#""datatype":"FP32""#, r#""data":[[3,4]]"#);
+        let c = keys(r#""name":"c""#, r#""datatype":"INT8""#, r#""data":[5,6]"#);
+        let expected = read(&[&a, &b, &c]);
+        assert!(expected.is_ok(), "{expected:?}");
+        let turned = |keys: &[&'static str; 4], by: usize| {
+            let mut keys = *keys;
+            keys.rotate_right(by);
+            keys
+        };
+        for by in 1..4 {
+            let [a, b, c] = [&a, &b, &c].map(|keys| turned(keys, by));
+            assert_eq!(read(&[&a, &b, &c]), expected, "turned by {by}");
+            assert_eq!(read(&[&c, &b, &a]), expected, "turned by {by}");
+            assert_eq!(read(&[&b, &c, &a]), expected, "turned by {by}");
+        }
+        // Read as FP32 at first, which it is not.
+        let [a, b] = [&a, &b].map(|keys| turned(keys, 1));
+        let wrong = turned(&keys(r#""name":"c""#, r#""datatype":"INT8""#, r#""data":[5,6.5]"#), 1);
+        assert_eq!(
+            read(&[&wrong, &b, &a]),
+            Err("input \"c\": value 1 (6.5) does not fit INT8".to_owned())
+        );
+    }
 }

@@ -2,15 +2,17 @@
 //! is kept, bounds hold, nobody late takes a place.
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::batcher::cost::CostTable;
 
 #[derive(Debug, Clone)]
 enum Step {
     Push {
+        priority: Priority,
         group: u64,
         items: usize,
         patience_millis: u64,
@@ -26,39 +28,66 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => (0u64..3, 1usize..5, 1u64..50).prop_map(|(group, items, patience_millis)| Step::Push { group, items, patience_millis }),
+        4 => (0usize..3, 0u64..3, 1usize..5, 1u64..50).prop_map(|(priority, group, items, patience_millis)| {
+            Step::Push { priority: Priority::ALL[priority], group, items, patience_millis }
+        }),
         1 => (0usize..20).prop_map(|nth| Step::Cancel { nth }),
         3 => Just(Step::Pull),
         2 => (0u64..20).prop_map(|millis| Step::Advance { millis }),
     ]
 }
 
-fn run(steps: Vec<Step>, policy: Policy, capacity: usize) -> Result<(), TestCaseError> {
+/// Who waits, by our own account.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    sequence: u64,
+    kind: Kind,
+    arrived: Instant,
+    deadline: Instant,
+}
+
+impl Known {
+    fn is_impatient(&self, now: Instant) -> bool {
+        now >= self.arrived + self.deadline.duration_since(self.arrived) / 2
+    }
+}
+
+fn run(steps: Vec<Step>, policy: &Policy, capacity: usize) -> Result<(), TestCaseError> {
     let mut state = State::new(capacity);
     let mut now = crate::clock::now();
-    // Sequence, group, items, arrival, deadline of everyone who waits, by our own account.
-    let mut waiting: Vec<(u64, u64, usize, Instant, Instant)> = Vec::new();
+    let mut waiting: Vec<Known> = Vec::new();
     let mut gone: HashSet<u64> = HashSet::new();
     for step in steps {
         match step {
             Step::Push {
+                priority,
                 group,
                 items,
                 patience_millis,
             } => {
-                let items = items.min(policy.items_max);
+                let kind = Kind {
+                    priority,
+                    group,
+                    items: items.min(policy.items_max),
+                    size_class: 0,
+                };
                 let deadline = now + Duration::from_millis(patience_millis);
-                if let Ok(sequence) = state.push(group, items, now, deadline, ()) {
-                    waiting.push((sequence, group, items, now, deadline));
+                if let Ok(sequence) = state.push(kind, now, deadline, ()) {
+                    waiting.push(Known {
+                        sequence,
+                        kind,
+                        arrived: now,
+                        deadline,
+                    });
                 } else {
                     prop_assert_eq!(waiting.len(), capacity);
                 }
             }
             Step::Cancel { nth } => {
-                if let Some(&(sequence, group, ..)) = waiting.get(nth) {
-                    let entry = state.cancel(group, sequence);
+                if let Some(&Known { sequence, kind, .. }) = waiting.get(nth) {
+                    let entry = state.cancel(kind.line(), sequence);
                     prop_assert_eq!(entry.map(|entry| entry.sequence), Some(sequence));
-                    prop_assert!(state.cancel(group, sequence).is_none());
+                    prop_assert!(state.cancel(kind.line(), sequence).is_none());
                     waiting.remove(nth);
                     prop_assert!(gone.insert(sequence));
                 }
@@ -66,44 +95,25 @@ fn run(steps: Vec<Step>, policy: Policy, capacity: usize) -> Result<(), TestCase
             Step::Advance { millis } => now += Duration::from_millis(millis),
             Step::Pull => {
                 let mut late = Vec::new();
-                let next = state.next(now, &policy, &mut late);
+                let next = state.next(now, policy, &mut late);
                 for entry in late {
-                    prop_assert!(entry.deadline <= now);
+                    let is_doomed = policy.is_doomed(now, 0, entry.kind.items, entry.deadline);
+                    prop_assert!(entry.deadline <= now || is_doomed);
                     prop_assert!(gone.insert(entry.sequence), "answered twice");
-                    waiting.retain(|(sequence, ..)| *sequence != entry.sequence);
+                    waiting.retain(|known| known.sequence != entry.sequence);
                 }
                 match next {
                     Next::Empty => prop_assert!(waiting.is_empty()),
                     Next::Wait(instant) => {
                         prop_assert!(!policy.latency_max.is_zero(), "greedy never waits");
                         prop_assert!(instant > now);
-                        let oldest = waiting.iter().map(|(_, _, _, arrived, _)| *arrived).min().unwrap();
+                        let latest = waiting.iter().map(|known| known.arrived).max().unwrap();
                         prop_assert!(
-                            instant <= oldest + policy.latency_max,
+                            instant <= latest + policy.latency_max,
                             "nobody is held back for longer than allowed"
                         );
                     }
-                    Next::Batch(entries) => {
-                        prop_assert!(!entries.is_empty());
-                        prop_assert!(entries.iter().map(|entry| entry.items).sum::<usize>() <= policy.items_max);
-                        let group = entries[0].group;
-                        // Exactly the first of their group, in order.
-                        let of_group: Vec<u64> = waiting
-                            .iter()
-                            .filter(|(_, other, ..)| *other == group)
-                            .map(|(sequence, ..)| *sequence)
-                            .collect();
-                        let taken: Vec<u64> = entries.iter().map(|entry| entry.sequence).collect();
-                        prop_assert_eq!(&of_group[..taken.len()], &taken[..]);
-                        if policy.latency_max.is_zero() {
-                            prop_assert_eq!(taken[0], waiting[0].0, "the oldest of all goes first");
-                        }
-                        for entry in &entries {
-                            prop_assert!(entry.deadline > now, "nobody late takes a place");
-                            prop_assert!(gone.insert(entry.sequence), "answered twice");
-                        }
-                        waiting.retain(|(sequence, ..)| !taken.contains(sequence));
-                    }
+                    Next::Batch(entries) => check_batch(&entries, &mut waiting, &mut gone, now, policy)?,
                 }
             }
         }
@@ -114,16 +124,73 @@ fn run(steps: Vec<Step>, policy: Policy, capacity: usize) -> Result<(), TestCase
     // In the end everything comes out: nothing is lost.
     now += Duration::from_secs(1);
     let mut late = Vec::new();
-    while let Next::Batch(entries) = state.next(now, &policy, &mut late) {
+    while let Next::Batch(entries) = state.next(now, policy, &mut late) {
         late.extend(entries);
     }
     prop_assert_eq!(late.len(), waiting.len());
     prop_assert!(state.is_empty());
     prop_assert!(
-        state.groups.is_empty() && state.heads.is_empty(),
-        "no empty group is kept"
+        state.lines.is_empty() && state.heads.is_empty(),
+        "no empty line is kept"
     );
     Ok(())
+}
+
+fn check_batch(
+    entries: &[Entry<()>],
+    waiting: &mut Vec<Known>,
+    gone: &mut HashSet<u64>,
+    now: Instant,
+    policy: &Policy,
+) -> Result<(), TestCaseError> {
+    prop_assert!(!entries.is_empty());
+    prop_assert!(entries.iter().map(|entry| entry.kind.items).sum::<usize>() <= policy.items_max);
+    let first = entries[0].kind;
+    prop_assert!(entries.iter().all(|entry| entry.kind.group == first.group));
+    prop_assert!(entries.is_sorted_by_key(|entry| (entry.kind.priority, entry.sequence)));
+    // Of each line exactly the first, in order.
+    for priority in Priority::ALL {
+        let line = |kind: &Kind| kind.line() == (priority, first.group);
+        let known = waiting
+            .iter()
+            .filter(|known| line(&known.kind))
+            .map(|known| known.sequence);
+        let taken = entries
+            .iter()
+            .filter(|entry| line(&entry.kind))
+            .map(|entry| entry.sequence);
+        let taken: Vec<u64> = taken.collect();
+        prop_assert_eq!(known.take(taken.len()).collect::<Vec<_>>(), taken);
+    }
+    if policy.latency_max.is_zero() {
+        let heads = |known: &&Known| {
+            let line = |other: &Known| other.kind.priority == known.kind.priority && other.sequence < known.sequence;
+            !waiting.iter().any(line)
+        };
+        let impatient = waiting.iter().filter(heads).filter(|known| known.is_impatient(now));
+        let urgent = waiting.iter().min_by_key(|known| (known.kind.priority, known.sequence));
+        let expected = impatient.min_by_key(|known| known.sequence).or(urgent).unwrap();
+        prop_assert_eq!(entries[0].sequence, expected.sequence, "whose turn it is");
+    }
+    for entry in entries {
+        prop_assert!(entry.deadline > now, "nobody late takes a place");
+        prop_assert!(gone.insert(entry.sequence), "answered twice");
+    }
+    waiting.retain(|known| !entries.iter().any(|entry| entry.sequence == known.sequence));
+    Ok(())
+}
+
+/// Prices of runs: a fixed part and one per item, or nothing known.
+fn costs(fixed_micros: u64, item_micros: u64) -> Arc<CostTable> {
+    let costs = CostTable::default();
+    for items in [1, 2, 4, 8] {
+        costs.learn(
+            0,
+            items,
+            Duration::from_micros(fixed_micros + item_micros * items as u64),
+        );
+    }
+    Arc::new(costs)
 }
 
 proptest! {
@@ -131,13 +198,89 @@ proptest! {
 
     #[test]
     fn greedy(steps in proptest::collection::vec(step(), 0..120), items_max in 1usize..9, capacity in 1usize..30) {
-        run(steps, Policy { items_max, latency_max: Duration::ZERO }, capacity)?;
+        run(steps, &Policy::fixed_delay(items_max, Duration::ZERO), capacity)?;
+    }
+
+    #[test]
+    fn by_cost(
+        steps in proptest::collection::vec(step(), 0..120),
+        items_max in 1usize..9,
+        latency in 0u64..30,
+        fixed in 0u64..20_000,
+        item in 1u64..10_000,
+    ) {
+        let policy = Policy { items_max, latency_max: Duration::from_millis(latency), costs: Some(costs(fixed, item)) };
+        run(steps, &policy, 20)?;
     }
 
     #[test]
     fn waiting_for_company(steps in proptest::collection::vec(step(), 0..120), items_max in 1usize..9, latency in 1u64..30) {
-        run(steps, Policy { items_max, latency_max: Duration::from_millis(latency) }, 20)?;
+        run(steps, &Policy::fixed_delay(items_max, Duration::from_millis(latency)), 20)?;
     }
+}
+
+fn kind(priority: Priority, group: u64) -> Kind {
+    Kind {
+        priority,
+        group,
+        items: 1,
+        size_class: 0,
+    }
+}
+
+fn pull<T: Copy>(state: &mut State<T>, now: Instant, policy: &Policy) -> Vec<T> {
+    match state.next(now, policy, &mut Vec::new()) {
+        Next::Batch(entries) => entries.iter().map(|entry| entry.payload).collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn the_urgent_go_first_others_fill_their_batches_and_nobody_starves() {
+    let mut state = State::new(10);
+    let now = crate::clock::now();
+    let deadline = now + Duration::from_secs(10);
+    let policy = Policy::fixed_delay(2, Duration::ZERO);
+    state.push(kind(Priority::Low, 1), now, deadline, "low").unwrap();
+    state.push(kind(Priority::Normal, 2), now, deadline, "normal").unwrap();
+    state.push(kind(Priority::High, 1), now, deadline, "high").unwrap();
+    assert_eq!(pull(&mut state, now, &policy), ["high", "low"]);
+    let later = now + Duration::from_secs(5);
+    state
+        .push(
+            kind(Priority::High, 3),
+            later,
+            later + Duration::from_secs(10),
+            "late high",
+        )
+        .unwrap();
+    assert_eq!(
+        pull(&mut state, later, &policy),
+        ["normal"],
+        "it has waited for half of its time"
+    );
+    assert_eq!(pull(&mut state, later, &policy), ["late high"]);
+}
+
+#[test]
+fn who_cannot_be_done_in_time_is_told_at_once_but_for_one_in_eight() {
+    let mut state = State::new(20);
+    let now = crate::clock::now();
+    let policy = Policy {
+        items_max: 1,
+        latency_max: Duration::ZERO,
+        costs: Some(costs(100_000, 1)),
+    };
+    for _ in 0..16 {
+        state
+            .push(kind(Priority::Normal, 1), now, now + Duration::from_millis(50), ())
+            .unwrap();
+    }
+    let (mut run, mut late) = (0, Vec::new());
+    while let Next::Batch(_) = state.next(now, &policy, &mut late) {
+        run += 1;
+    }
+    assert_eq!((run, late.len()), (2, 14));
 }
 
 #[test]
@@ -145,13 +288,10 @@ fn a_full_batch_of_another_group_does_not_wait_for_the_oldest_one() {
     let mut state = State::new(10);
     let now = crate::clock::now();
     let deadline = now + Duration::from_secs(1);
-    let policy = Policy {
-        items_max: 2,
-        latency_max: Duration::from_millis(50),
-    };
-    state.push(1, 1, now, deadline, "waits").unwrap();
-    state.push(2, 1, now, deadline, "full").unwrap();
-    state.push(2, 1, now, deadline, "full").unwrap();
+    let policy = Policy::fixed_delay(2, Duration::from_millis(50));
+    state.push(kind(Priority::Normal, 1), now, deadline, "waits").unwrap();
+    state.push(kind(Priority::Normal, 2), now, deadline, "full").unwrap();
+    state.push(kind(Priority::Normal, 2), now, deadline, "full").unwrap();
     let Next::Batch(entries) = state.next(now, &policy, &mut Vec::new()) else {
         panic!("expected a batch")
     };

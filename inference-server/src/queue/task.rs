@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::state::{Entry, Next, State};
+use super::state::{Entry, Kind, Next, State};
 use crate::batcher::policy::Policy;
 use crate::clock;
 
@@ -25,6 +25,27 @@ pub struct Queue<T> {
 struct Inner<T> {
     state: State<T>,
     closed: bool,
+    /// How often all workers were told to look at their engines.
+    checks: u64,
+    /// Workers that wait for the signal, and how many of them have been given it and not come back yet. The system is asked to wake a thread only where
+    /// one sleeps: under load that would be most of what a request costs here.
+    asleep: usize,
+    woken: usize,
+}
+
+impl<T> Inner<T> {
+    /// How many sleepers the caller must wake for so many new entries.
+    fn wakes(&mut self, entries: usize) -> usize {
+        let wakes = entries.min(self.asleep.saturating_sub(self.woken));
+        self.woken += wakes;
+        wakes
+    }
+
+    /// A worker is back from its sleep, for whatever reason.
+    fn is_awake(&mut self) {
+        self.asleep -= 1;
+        self.woken = self.woken.saturating_sub(1).min(self.asleep);
+    }
 }
 
 /// Why nothing was added.
@@ -34,7 +55,8 @@ pub enum Refused {
     Closed,
 }
 
-/// What a worker gets: entries to run, and entries that are too late and only want an answer. One of the two may be empty.
+/// What a worker gets: entries to run, and entries that are too late and only want an answer. Both are empty for a worker that is told to look at
+/// its engine.
 #[derive(Debug)]
 pub struct Pulled<T> {
     pub batch: Vec<Entry<T>>,
@@ -44,8 +66,7 @@ pub struct Pulled<T> {
 /// One part of a request to be added.
 #[derive(Debug)]
 pub struct Part<T> {
-    pub group: u64,
-    pub items: usize,
+    pub kind: Kind,
     pub payload: T,
 }
 
@@ -53,13 +74,15 @@ pub struct Part<T> {
 #[must_use = "dropping the ticket gives the place up"]
 pub struct Ticket<T> {
     queue: Arc<Queue<T>>,
-    group: u64,
+    kind: Kind,
     sequence: u64,
 }
 
 impl<T> Drop for Ticket<T> {
     fn drop(&mut self) {
-        let entry = self.queue.lock(|inner| inner.state.cancel(self.group, self.sequence));
+        let entry = self
+            .queue
+            .lock(|inner| inner.state.cancel(self.kind.line(), self.sequence));
         // The payload may be large: it is dropped after the lock.
         drop(entry);
     }
@@ -71,6 +94,9 @@ impl<T> Queue<T> {
         let inner = Inner {
             state: State::new(capacity),
             closed: false,
+            checks: 0,
+            asleep: 0,
+            woken: 0,
         };
         Arc::new(Self {
             inner: Mutex::new(inner),
@@ -113,16 +139,11 @@ impl<T> Queue<T> {
         self.len() >= self.capacity
     }
 
-    /// The batching policy.
-    pub fn policy(&self) -> Policy {
-        self.policy
-    }
-
     /// Adds all parts or none.
     pub fn push_all(self: &Arc<Self>, parts: Vec<Part<T>>, deadline: Instant) -> Result<Vec<Ticket<T>>, Refused> {
         let now = clock::now();
         let count = parts.len();
-        let sequences = self.lock(|inner| {
+        let (sequences, wakes) = self.lock(|inner| {
             if inner.closed {
                 return Err(Refused::Closed);
             }
@@ -130,32 +151,45 @@ impl<T> Queue<T> {
                 return Err(Refused::Full);
             }
             let push = |part: Part<T>| {
-                let sequence = inner.state.push(part.group, part.items, now, deadline, part.payload);
+                let sequence = inner.state.push(part.kind, now, deadline, part.payload);
                 sequence
-                    .map(|sequence| (part.group, sequence))
+                    .map(|sequence| (part.kind, sequence))
                     .map_err(|_| Refused::Full)
             };
-            parts.into_iter().map(push).collect::<Result<Vec<_>, _>>()
+            let sequences = parts.into_iter().map(push).collect::<Result<Vec<_>, _>>()?;
+            Ok((sequences, inner.wakes(count)))
         })?;
-        if count == 1 {
+        for _ in 0..wakes {
             self.arrived.notify_one();
-        } else {
-            self.arrived.notify_all();
         }
         Ok(sequences
             .into_iter()
-            .map(|(group, sequence)| Ticket {
+            .map(|(kind, sequence)| Ticket {
                 queue: Arc::clone(self),
-                group,
+                kind,
                 sequence,
             })
             .collect())
     }
 
-    /// Blocks a worker until there is something to do; `None` when the line is closed and empty.
-    pub fn pull(&self) -> Option<Pulled<T>> {
+    /// Tells all workers to look at their engines.
+    pub fn check(&self) {
+        self.lock(|inner| inner.checks += 1);
+        // Whoever comes back early from his sleep takes a wake off the count; at worst another is woken for nothing.
+        self.arrived.notify_all();
+    }
+
+    /// Blocks a worker until there is something to do; `None` when the line is closed and empty. `checks` is how many it has been told of.
+    pub fn pull(&self, checks: &mut u64) -> Option<Pulled<T>> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
+            if *checks != inner.checks {
+                *checks = inner.checks;
+                return Some(Pulled {
+                    batch: Vec::new(),
+                    late: Vec::new(),
+                });
+            }
             let now = clock::now();
             let mut late = Vec::new();
             let next = inner.state.next(now, &self.policy, &mut late);
@@ -163,7 +197,7 @@ impl<T> Queue<T> {
             match next {
                 Next::Batch(batch) => {
                     // What is left may be enough for another worker.
-                    if !inner.state.is_empty() {
+                    if !inner.state.is_empty() && inner.wakes(1) > 0 {
                         self.arrived.notify_one();
                     }
                     return Some(Pulled { batch, late });
@@ -176,11 +210,13 @@ impl<T> Queue<T> {
                 }
                 Next::Wait(instant) if !inner.closed => {
                     let pause = instant.saturating_duration_since(now);
+                    inner.asleep += 1;
                     inner = self
                         .arrived
                         .wait_timeout(inner, pause)
                         .unwrap_or_else(PoisonError::into_inner)
                         .0;
+                    inner.is_awake();
                 }
                 // A closed line is emptied without waiting for company.
                 Next::Wait(instant) => {
@@ -192,7 +228,11 @@ impl<T> Queue<T> {
                     return Some(Pulled { batch, late });
                 }
                 Next::Empty if inner.closed => return None,
-                Next::Empty => inner = self.arrived.wait(inner).unwrap_or_else(PoisonError::into_inner),
+                Next::Empty => {
+                    inner.asleep += 1;
+                    inner = self.arrived.wait(inner).unwrap_or_else(PoisonError::into_inner);
+                    inner.is_awake();
+                }
             }
         }
     }
@@ -240,139 +280,5 @@ impl<T> std::fmt::Debug for Ticket<T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::AtomicI64;
-    use std::time::Duration;
-
-    use super::*;
-
-    #[test]
-    fn what_waits_in_an_abandoned_line_is_dropped_and_workers_end() {
-        let depth = Arc::new(AtomicI64::new(0));
-        let counted = Arc::clone(&depth);
-        let policy = Policy {
-            items_max: 4,
-            latency_max: Duration::ZERO,
-        };
-        let queue = Queue::new(
-            8,
-            policy,
-            Box::new(move |change| {
-                counted.fetch_add(change, Ordering::Relaxed);
-            }),
-        );
-        let payload = Arc::new(());
-        let part = Part {
-            group: 1,
-            items: 1,
-            payload: Arc::clone(&payload),
-        };
-        let tickets = queue.push_all(vec![part], clock::now() + Duration::from_secs(60));
-        assert_eq!(Arc::strong_count(&payload), 2);
-        queue.abandon();
-        assert_eq!(Arc::strong_count(&payload), 1, "whoever waited is told by the drop");
-        assert_eq!(depth.load(Ordering::Relaxed), 0);
-        assert!(queue.pull().is_none() && queue.is_closed());
-        drop(tickets);
-    }
-
-    #[test]
-    fn under_many_threads_each_entry_is_pulled_once_or_cancelled_and_the_depth_returns_to_zero() {
-        static DEPTH: AtomicI64 = AtomicI64::new(0);
-        let policy = Policy {
-            items_max: 4,
-            latency_max: Duration::from_micros(200),
-        };
-        let queue = Queue::new(
-            64,
-            policy,
-            Box::new(|change| {
-                DEPTH.fetch_add(change, Ordering::Relaxed);
-            }),
-        );
-        let pulled = std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..2)
-                .map(|_| {
-                    scope.spawn(|| {
-                        let mut seen = Vec::new();
-                        while let Some(pulled) = queue.pull() {
-                            seen.extend(pulled.batch.into_iter().map(|entry| entry.payload));
-                        }
-                        seen
-                    })
-                })
-                .collect();
-            let callers: Vec<_> = (0..4u64)
-                .map(|caller| {
-                    let queue = &queue;
-                    scope.spawn(move || {
-                        let mut cancelled = 0u64;
-                        for number in 0..500u64 {
-                            let part = Part {
-                                group: number % 3,
-                                items: 1,
-                                payload: caller * 1000 + number,
-                            };
-                            let deadline = clock::now() + Duration::from_mins(1);
-                            let ticket = loop {
-                                let again = Part {
-                                    group: part.group,
-                                    items: 1,
-                                    payload: part.payload,
-                                };
-                                match queue.push_all(vec![again], deadline) {
-                                    Ok(mut tickets) => break tickets.remove(0),
-                                    Err(_) => std::thread::yield_now(),
-                                }
-                            };
-                            if number % 7 == 0 {
-                                let (group, sequence) = (ticket.group, ticket.sequence);
-                                let taken_out = queue.lock(|inner| inner.state.cancel(group, sequence)).is_some();
-                                cancelled += u64::from(taken_out);
-                            }
-                            std::mem::forget(ticket);
-                        }
-                        cancelled
-                    })
-                })
-                .collect();
-            let cancelled: u64 = callers.into_iter().map(|caller| caller.join().unwrap()).sum();
-            queue.close();
-            let mut all: Vec<u64> = workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect();
-            let count = all.len() as u64;
-            all.sort_unstable();
-            all.dedup();
-            assert_eq!(all.len() as u64, count, "pulled twice");
-            count + cancelled
-        });
-        assert_eq!(pulled, 4 * 500);
-        assert_eq!(DEPTH.load(Ordering::Relaxed), 0);
-    }
-
-    #[test]
-    fn all_parts_or_none() {
-        let policy = Policy {
-            items_max: 1,
-            latency_max: Duration::ZERO,
-        };
-        let queue = Queue::new(3, policy, Box::new(|_| {}));
-        let deadline = clock::now() + Duration::from_mins(1);
-        let parts = |count: usize| {
-            (0..count)
-                .map(|_| Part {
-                    group: 0,
-                    items: 1,
-                    payload: (),
-                })
-                .collect::<Vec<_>>()
-        };
-        let kept = queue.push_all(parts(2), deadline).unwrap();
-        assert_eq!(queue.push_all(parts(2), deadline).unwrap_err(), Refused::Full);
-        assert_eq!(queue.len(), 2);
-        drop(kept);
-        assert_eq!(queue.len(), 0);
-        queue.close();
-        assert_eq!(queue.push_all(parts(1), deadline).unwrap_err(), Refused::Closed);
-        assert!(queue.pull().is_none());
-    }
-}
+#[path = "task_tests.rs"]
+mod tests;

@@ -6,11 +6,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde::Serialize;
+use tidewright_contract::config::GraphOptimization;
 use tidewright_contract::exit;
 
 use super::examine::examine;
 use super::inspect::complain;
 use crate::args::{BenchArgs, Output};
+use crate::batcher::cost::best;
 use crate::engine::child::Prober;
 use crate::engine::cost::{self, Cost, Plan};
 use crate::engine::ort::{Runtime, SessionPlan, library_path};
@@ -70,17 +72,27 @@ pub fn main(args: &BenchArgs) -> ExitCode {
 
 fn bench(args: &BenchArgs) -> Result<Bench, LoadError> {
     let (examined, ()) = examine(&args.model, None, |_| ())?;
-    examined.try_out(&Prober::this_program()?, args.provider, args.intra_op_threads, 1, None)?;
+    let level = GraphOptimization::default();
+    examined.try_out(
+        &Prober::this_program()?,
+        args.provider,
+        args.intra_op_threads,
+        level,
+        1,
+        None,
+    )?;
     let runtime = Runtime::load(&library_path())?;
     let plan = SessionPlan {
         runtime: runtime.clone(),
         model: examined.model.clone(),
         provider: args.provider,
         intra_op_threads: args.intra_op_threads,
+        spinning: false,
+        graph_optimization: level,
         shared: None,
     };
     let (mut engine, mut signature) = plan.open()?;
-    signature.rows = warmup::warm_up(&mut engine, &signature, args.max_batch_size)?.rows;
+    signature.rows = warmup::warm_up(&mut engine, &signature, args.max_batch_size, args.free_dimension)?.rows;
     let count = sizes(signature.rows, args.max_batch_size).len().max(1);
     let table = cost::measure(
         &mut engine,
@@ -97,7 +109,7 @@ fn bench(args: &BenchArgs) -> Result<Bench, LoadError> {
         runtime_version: runtime.version().to_owned(),
         intra_op_threads: args.intra_op_threads,
         free_dimension: args.free_dimension,
-        best_batch_size: cost::best(&table).map(|cost| cost.items),
+        best_batch_size: best(table.iter().map(|cost| (cost.items, cost.median.as_secs_f64()))),
         table: table.iter().map(Row::from).collect(),
     })
 }

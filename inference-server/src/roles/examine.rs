@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
-use tidewright_contract::config::ExecutionProvider;
+use tidewright_contract::config::{ExecutionProvider, GraphOptimization};
 
 use crate::engine::child::{self, Prober};
 use crate::engine::probe::{Report, Request};
@@ -51,13 +51,16 @@ impl Examined {
         prober: &Prober,
         provider: ExecutionProvider,
         intra_op_threads: usize,
+        graph_optimization: GraphOptimization,
         batch_size_max: usize,
         optimized_to: Option<&File>,
     ) -> Result<Report, LoadError> {
         prober.probe(&Request {
+            server_id: std::process::id(),
             model: self.model.clone(),
             provider,
             intra_op_threads,
+            graph_optimization,
             batch_size_max,
             optimized_to: optimized_to.map(AsRawFd::as_raw_fd),
             limits: child::limits(

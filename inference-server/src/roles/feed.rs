@@ -6,33 +6,58 @@ use std::time::Instant;
 use crate::batcher::{assemble::assemble, split::split};
 use crate::clock;
 use crate::engine::RunError;
-use crate::engine::worker::{Job, Source};
+use crate::engine::pool::Express;
+use crate::engine::worker::{Job, Source, Wake};
 use crate::error::Error;
+use crate::pipeline::express::RunNow;
 use crate::pipeline::{Serving, Work};
 use crate::queue::state::Entry;
 use crate::tensor::Tensor;
+use crate::trace::{Members, Run};
 
 /// The queue of one model as a source of jobs.
 #[derive(Debug)]
 pub struct Feed(pub Arc<Serving>);
 
 impl Source for Feed {
-    fn next(&self) -> Option<Box<dyn Job>> {
+    fn next(&self, checks: &mut u64) -> Wake {
         loop {
-            let pulled = self.0.queue.pull()?;
+            let Some(pulled) = self.0.queue.pull(checks) else {
+                return Wake::End;
+            };
+            if pulled.batch.is_empty() && pulled.late.is_empty() {
+                return Wake::Check;
+            }
             for entry in pulled.late {
                 // A caller whose deadline passed may be gone already.
                 let _ = entry.payload.reply.send(Err(Error::Deadline));
             }
             if let Some(batch) = Batch::new(&self.0, pulled.batch) {
-                return Some(Box::new(batch));
+                return Wake::Job(Box::new(batch));
             }
         }
+    }
+
+    fn check(&self) {
+        self.0.queue.check();
     }
 
     fn is_closed(&self) -> bool {
         self.0.queue.is_closed()
     }
+}
+
+/// How requests of this model are run on their callers' threads.
+pub fn express(serving: &Arc<Serving>, engines: Express) -> RunNow {
+    // It is kept by the model itself.
+    let serving = Arc::downgrade(serving);
+    Box::new(move |entry| {
+        let mut entry = Some(entry);
+        if let Some(serving) = serving.upgrade() {
+            engines.try_run(&mut || Some(Box::new(Batch::new(&serving, vec![entry.take()?])?)));
+        }
+        entry
+    })
 }
 
 type Reply = tokio::sync::oneshot::Sender<Result<Vec<Tensor>, Error>>;
@@ -44,7 +69,12 @@ struct Batch {
     callers: std::sync::Mutex<Vec<Option<Reply>>>,
     /// Rows of each request along the first dimension.
     rows: Vec<usize>,
+    /// Items of all of them: as many as rows, or one where the model takes no batches.
+    items: usize,
+    size_class: u8,
     started: Instant,
+    /// Its span, where one of the requests is traced.
+    run: Run,
 }
 
 impl Batch {
@@ -54,7 +84,8 @@ impl Batch {
         let mut requests = Vec::with_capacity(entries.len());
         let mut callers = Vec::with_capacity(entries.len());
         let mut rows = Vec::with_capacity(entries.len());
-        let mut items = 0;
+        let (mut items, mut size_class) = (0, 0);
+        let mut members = Members::default();
         for entry in entries {
             // Between leaving the queue and here a caller may have gone: it takes no place.
             if entry.payload.reply.is_closed() {
@@ -65,7 +96,10 @@ impl Batch {
                 .queue
                 .observe(started.saturating_duration_since(entry.arrived).as_secs_f64());
             rows.push(entry.payload.inputs.first().map_or(1, Tensor::rows));
-            items += entry.items;
+            items += entry.kind.items;
+            size_class = entry.kind.size_class;
+            entry.payload.trace.waited(entry.arrived, started);
+            members.add(entry.payload.trace);
             requests.push(entry.payload.inputs);
             callers.push(entry.payload.reply);
         }
@@ -81,13 +115,17 @@ impl Batch {
             return None;
         };
         serving.metrics.batch_size.observe(items as f64);
+        let run = Run::begin(members, &serving.facts.name, items, started);
         let callers = std::sync::Mutex::new(callers.into_iter().map(Some).collect());
         Some(Self {
             serving: Arc::clone(serving),
             inputs,
             callers,
             rows,
+            items,
+            size_class,
             started,
+            run,
         })
     }
 
@@ -107,27 +145,43 @@ impl Job for Batch {
         }
         let mut start = 0;
         let mut parts: Vec<Box<dyn Job>> = Vec::with_capacity(self.rows.len());
-        for (caller, rows) in self.take_callers().into_iter().zip(&self.rows) {
+        for (place, (caller, rows)) in self.take_callers().into_iter().zip(&self.rows).enumerate() {
             let end = start + rows;
             let slices: Option<Vec<Tensor>> = self.inputs.iter().map(|tensor| tensor.slice_rows(start, end)).collect();
             start = end;
             if let (Some(inputs), Some(caller)) = (slices, caller) {
+                let started = clock::now();
                 parts.push(Box::new(Self {
                     serving: Arc::clone(&self.serving),
                     inputs,
                     callers: std::sync::Mutex::new(vec![Some(caller)]),
                     rows: vec![*rows],
-                    started: clock::now(),
+                    // Only batches are divided.
+                    items: *rows,
+                    size_class: self.size_class,
+                    started,
+                    run: self.run.part(place, started),
                 }));
             }
         }
         parts
     }
 
-    fn finish(self: Box<Self>, result: Result<Vec<Tensor>, RunError>) {
-        let duration = clock::now().saturating_duration_since(self.started);
+    fn finish(mut self: Box<Self>, result: Result<Vec<Tensor>, RunError>) {
+        let now = clock::now();
+        self.run.end(now, result.is_err());
+        let duration = now.saturating_duration_since(self.started);
         self.serving.metrics.inference.observe(duration.as_secs_f64());
-        self.serving.pace.learn(duration, self.rows.iter().sum());
+        self.serving
+            .metrics
+            .work
+            .extend(duration.as_secs_f64() * self.rows.len() as f64);
+        let items = self.items;
+        self.serving.metrics.runs.add(items, duration, clock::wall_millis());
+        self.serving.pace.learn(duration, items);
+        if result.is_ok() {
+            self.serving.costs.learn(self.size_class, items, duration);
+        }
         let callers = self.take_callers();
         let answers: Vec<Result<Vec<Tensor>, Error>> = match result {
             Ok(outputs) => {

@@ -6,6 +6,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use serde::Serialize;
+use tidewright_contract::config::GraphOptimization;
 use tidewright_contract::exit;
 
 use super::examine::{Examined, examine};
@@ -72,7 +73,14 @@ pub fn complain(error: &LoadError) -> ExitCode {
 
 fn inspect(args: &InspectArgs) -> Result<Inspection, LoadError> {
     let (examined, contents) = examine(&args.model, None, contents)?;
-    let trial = examined.try_out(&Prober::this_program()?, args.provider, 1, TRIAL_BATCH_SIZE_MAX, None)?;
+    let trial = examined.try_out(
+        &Prober::this_program()?,
+        args.provider,
+        1,
+        GraphOptimization::default(),
+        TRIAL_BATCH_SIZE_MAX,
+        None,
+    )?;
     let Examined {
         model,
         file_bytes,

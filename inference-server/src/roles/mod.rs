@@ -9,4 +9,5 @@ pub mod load;
 pub mod open;
 pub mod ports;
 pub mod probe_model;
+pub mod repository;
 pub mod serve;

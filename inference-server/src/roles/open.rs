@@ -24,6 +24,8 @@ pub struct Opened {
     pub plan: SessionPlan,
     pub signature: Signature,
     pub engines: Vec<OrtEngine>,
+    /// Of the weights in all sessions.
+    pub bytes: u64,
 }
 
 /// Opens a model with the first provider that works.
@@ -47,6 +49,8 @@ pub fn open(model: &ModelConfig, config: &ExecutionConfig, runtime: &Runtime) ->
             model: examined.model.clone(),
             provider,
             intra_op_threads: config.intra_op_threads as usize,
+            spinning: config.spinning,
+            graph_optimization: config.graph_optimization,
             shared: None,
         };
         prepare(&mut plan, &examined, config, cache.as_ref())?;
@@ -67,11 +71,16 @@ pub fn open(model: &ModelConfig, config: &ExecutionConfig, runtime: &Runtime) ->
         shared_bytes = plan.shared.as_ref().map_or(0, |shared| shared.bytes()),
         "model loaded"
     );
+    let bytes = match &plan.shared {
+        Some(shared) => shared.bytes() + (shared.skeleton().len() as u64).saturating_mul(workers as u64),
+        None => (examined.file_bytes + examined.external_bytes).saturating_mul(workers as u64),
+    };
     Ok(Opened {
         digest: examined.model.digest,
         plan,
         signature,
         engines,
+        bytes,
     })
 }
 
@@ -92,7 +101,7 @@ fn prepare(
         runtime: &runtime,
         cpu: &cpu_features(),
         provider: plan.provider,
-        level: "all",
+        level: plan.graph_optimization,
     });
     if let Some(entry) = cache.and_then(|cache| cache.load(&key))
         && share(plan, entry.model())
@@ -106,7 +115,14 @@ fn prepare(
         let file = is_wanted.then(memory_file).transpose()?;
         // One item: crashes come from loading and from the first run, the sizes are tried by the warm-up.
         let prober = Prober::this_program()?;
-        let report = examined.try_out(&prober, plan.provider, plan.intra_op_threads, 1, file.as_ref())?;
+        let report = examined.try_out(
+            &prober,
+            plan.provider,
+            plan.intra_op_threads,
+            plan.graph_optimization,
+            1,
+            file.as_ref(),
+        )?;
         tracing::debug!(file = %plan.model.file.display(), load_millis = report.load_millis, "loaded on trial");
         file.as_ref().map(read_back)
     } else {
@@ -163,10 +179,12 @@ fn workers(config: &ExecutionConfig, provider: ExecutionProvider) -> usize {
         return config.workers as usize;
     }
     match provider {
-        ExecutionProvider::Cpu => {
-            let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-            (cores / (config.intra_op_threads.max(1) as usize)).max(1)
-        }
+        ExecutionProvider::Cpu => (cores() / (config.intra_op_threads.max(1) as usize)).max(1),
         ExecutionProvider::Cuda | ExecutionProvider::Tensorrt => 1,
     }
+}
+
+/// Cores that this process may use.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }

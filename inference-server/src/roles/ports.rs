@@ -16,6 +16,9 @@ use crate::grpc::port::{self, Ends};
 use crate::http::admin;
 use crate::http::app::App;
 use crate::http::listen::{self, Settings, Stop};
+use crate::http::profile::Profiling;
+use crate::http::traced;
+use crate::trace::Tracing;
 
 /// Connections on the admin port: a scraper, a kubelet, a person.
 const ADMIN_CONNECTIONS_MAX: usize = 64;
@@ -47,9 +50,9 @@ impl Bound {
     /// lost nothing, while a server that takes requests to answer that it is not ready fails them (as a pod whose server is started anew in place does
     /// until the Service has noticed).
     pub async fn open(config: &ServeConfig, app: &Arc<App>) -> io::Result<Self> {
-        let sockets = [bind(&config.http)?, bind(&config.grpc)?];
+        let sockets = [bind(config.http.address)?, bind(config.grpc.address)?];
         let admin = TcpListener::bind(config.admin.address).await;
-        let admin = admin.map_err(|error| named(&config.admin, &error))?;
+        let admin = admin.map_err(|error| named(config.admin.address, &error))?;
         let [http, grpc] = &sockets;
         let bound = Self {
             http: http.local_addr()?,
@@ -70,18 +73,34 @@ impl Bound {
             serving_ends: endless,
         };
         let app = Arc::clone(app);
+        let profiling = Arc::new(Profiling::new(config.admin.profiling));
         tokio::spawn(async move {
             let _never = never;
-            let handler = Arc::new(move |request| std::future::ready(admin::handle(&app, &request)));
+            let handler = Arc::new(move |request| {
+                let (app, profiling) = (Arc::clone(&app), Arc::clone(&profiling));
+                async move {
+                    match profiling.answer(&request).await {
+                        Some(answer) => answer,
+                        None => admin::handle(&app, request).await,
+                    }
+                }
+            });
             listen::serve(admin, settings, stop, handler).await;
         });
         Ok(bound)
     }
 
     /// Serves the others.
-    pub fn serve(self, config: &ServeConfig, app: &Arc<App>, tls: Option<TlsAcceptor>) -> io::Result<Ports> {
+    pub fn serve(
+        self,
+        config: &ServeConfig,
+        app: &Arc<App>,
+        tls: Option<TlsAcceptor>,
+        tracing: &Tracing,
+    ) -> io::Result<Ports> {
         let [http, grpc] = self.sockets;
-        let listen = |socket: TcpSocket, of: &ListenConfig| socket.listen(BACKLOG).map_err(|error| named(of, &error));
+        let listen =
+            |socket: TcpSocket, of: &ListenConfig| socket.listen(BACKLOG).map_err(|error| named(of.address, &error));
         let (http, grpc) = (listen(http, &config.http)?, listen(grpc, &config.grpc)?);
         let (accepting_ends, accepting) = watch::channel(false);
         let (serving_ends, serving) = watch::channel(false);
@@ -98,13 +117,14 @@ impl Bound {
             accepting_ends: accepting,
             serving_ends: serving,
         };
+        let (of_http_traced, of_grpc_traced) = (tracing.clone(), tracing.clone());
         let of_grpc = tokio::spawn(listen::serve(
             grpc,
             settings.clone(),
             stop.clone(),
             Arc::new(move |request| {
-                let services = Arc::clone(&services);
-                async move { services.handle(request).await }
+                let (services, tracing) = (Arc::clone(&services), of_grpc_traced.clone());
+                async move { traced::grpc(&tracing, request, |request| services.handle(request)).await }
             }),
         ));
         let handler = Arc::clone(app);
@@ -113,8 +133,9 @@ impl Bound {
             settings,
             stop,
             Arc::new(move |request| {
-                let app = Arc::clone(&handler);
-                async move { app.handle(request).await }
+                let (app, tracing) = (Arc::clone(&handler), of_http_traced.clone());
+                // Boxed: it is moved from layer to layer until it runs.
+                async move { traced::http(&tracing, request, |request| Box::pin(app.handle(request))).await }
             }),
         ));
         Ok(Ports {
@@ -148,20 +169,20 @@ fn idle_timeout(config: &ServeConfig) -> Duration {
     Duration::from_secs(u64::from(config.limits.idle_timeout_seconds))
 }
 
-fn bind(config: &ListenConfig) -> io::Result<TcpSocket> {
+fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     let bind = || {
-        let socket = match config.address {
+        let socket = match address {
             SocketAddr::V4(_) => TcpSocket::new_v4()?,
             SocketAddr::V6(_) => TcpSocket::new_v6()?,
         };
         // A server that is started anew gets its port back while connections of the one before it are still being forgotten.
         socket.set_reuseaddr(true)?;
-        socket.bind(config.address)?;
+        socket.bind(address)?;
         Ok(socket)
     };
-    bind().map_err(|error| named(config, &error))
+    bind().map_err(|error| named(address, &error))
 }
 
-fn named(config: &ListenConfig, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("cannot listen on {}: {error}", config.address))
+fn named(address: SocketAddr, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
 }

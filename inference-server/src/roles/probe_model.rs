@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
+use nix::unistd::getppid;
 use tidewright_contract::exit::{self, Reason};
 
 use crate::engine::ort::{Runtime, library_path};
@@ -31,6 +32,10 @@ fn run() -> Result<Report, LoadError> {
     // If the server goes, nobody waits for the answer any more.
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(|error| failure(&error))?;
     let request: Request = serde_json::from_reader(io::stdin()).map_err(|error| failure(&error))?;
+    // It may have gone before that was said.
+    if u32::try_from(getppid().as_raw()) != Ok(request.server_id) {
+        return Err(failure(&"the server that asked for it has ended"));
+    }
     limit(request.limits).map_err(|error| failure(&error))?;
     let runtime = Runtime::load(&library_path())?;
     probe::probe(&runtime, &request)

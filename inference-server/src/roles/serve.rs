@@ -10,14 +10,17 @@ use tidewright_contract::config::{CacheConfig, ServeConfig};
 use tidewright_contract::exit::{self, Reason, TerminationMessage};
 use tidewright_contract::metrics::tier;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
-use super::load::{self, Failure};
+use super::load::{self, Failure, Started};
 use super::ports::{Bound, Ports};
+use super::repository::Repository;
 use crate::args::ServeArgs;
 use crate::cache::levels::{Levels, MemoryLevel};
 use crate::cache::memory::Memory;
 use crate::cache::redis::{self, Redis};
+use crate::catalog::{Catalog, Loaded, Order};
 use crate::clock::{self, Instant};
 use crate::engine::ort::{Runtime, library_path};
 use crate::engine::pool::Pool;
@@ -27,12 +30,17 @@ use crate::http::metadata::SERVER_VERSION;
 use crate::http::tls::Certificate;
 use crate::lifecycle::{Lifecycle, State};
 use crate::metrics::{Metrics, SharedMetrics};
-use crate::model::registry;
+use crate::model::directory;
 use crate::model::source::LoadError;
+use crate::pipeline::express;
 use crate::telemetry;
+use crate::trace::Tracing;
 
 /// After the last connection was accepted: time for a request that is on its way on it.
 const LINGER: Duration = Duration::from_millis(500);
+
+/// For a model that is being loaded when everything else has ended.
+const LOADING_ENDS_WITHIN: Duration = Duration::from_secs(5);
 
 /// From the command line to the exit code.
 pub fn main(args: &ServeArgs) -> ExitCode {
@@ -52,7 +60,11 @@ pub fn main(args: &ServeArgs) -> ExitCode {
             &failure(None, Reason::InvalidConfig, message),
         );
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .on_thread_park(express::turn_ends)
+        .build();
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
             return last_words(
@@ -120,16 +132,19 @@ async fn run(config: &ServeConfig, started: Instant) -> Result<(), Failure> {
     let mut signals = Signals::new().map_err(io)?;
     let lifecycle = Arc::new(Lifecycle::default());
     let metrics: SharedMetrics = Arc::new(Metrics::default());
-    let names = registry::names(&config.models);
+    let (catalog, orders) = catalog(config).map_err(|message| failure(None, Reason::InvalidConfig, message))?;
     let app = Arc::new(App::new(
         config.limits.clone(),
         AccessLog::new(config.log.access_one_in),
-        names,
+        config.repository.clone(),
+        Arc::clone(&catalog),
         Arc::clone(&lifecycle),
         Arc::clone(&metrics),
     ));
     let tls = tls(config, &metrics)
         .await
+        .map_err(|message| failure(None, Reason::InvalidConfig, message))?;
+    let tracing = Tracing::start(config.tracing.as_ref(), metrics.spans())
         .map_err(|message| failure(None, Reason::InvalidConfig, message))?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     let bound = Bound::open(config, &app).await.map_err(io)?;
@@ -140,22 +155,30 @@ async fn run(config: &ServeConfig, started: Instant) -> Result<(), Failure> {
             return Ok(());
         }
     };
-    metrics.set_build_info(SERVER_VERSION, &loaded.runtime_version);
-    let summary: Vec<String> = loaded
-        .models
+    let (runtime, loaded) = loaded;
+    metrics.set_build_info(SERVER_VERSION, runtime.version());
+    let mut summary: Vec<String> = loaded
         .iter()
-        .map(|model| {
-            let facts = &model.facts;
+        .map(|(_, Started { serving, .. })| {
+            let facts = &serving.facts;
             format!("{} ({}, {} workers)", facts.name, facts.provider, facts.workers)
         })
         .collect();
+    let dormant = catalog.index().len() - loaded.len();
+    if dormant > 0 {
+        summary.push(format!("{dormant} models on demand"));
+    }
     let cache = cache(&config.cache, &metrics).map_err(|message| failure(None, Reason::InvalidConfig, message))?;
-    let models = loaded.models.clone();
     // Set once, here.
-    app.pipeline.set_loaded(loaded.models, cache);
+    if let Some(cache) = cache {
+        app.pipeline.set_cache(cache);
+    }
+    let repository = Repository::new(config, runtime, Arc::clone(&metrics), Arc::clone(&catalog), loaded);
+    let loading = repository.loading();
+    tokio::spawn(repository.run(orders));
     lifecycle.wait_for(Vec::new());
     lifecycle.advance(State::Ready);
-    let ports = bound.serve(config, &app, tls).map_err(io)?;
+    let ports = bound.serve(config, &app, tls, &tracing).map_err(io)?;
     // The one line that scripts wait for, on standard output.
     let _ = writeln!(
         io::stdout(),
@@ -169,15 +192,21 @@ async fn run(config: &ServeConfig, started: Instant) -> Result<(), Failure> {
     let name = signals.next().await;
     tracing::info!(signal = name, grace_seconds = config.drain.grace_seconds, "draining");
     let lost = drain(config, &app, &mut signals, ports).await;
+    let models = catalog.take_all();
     for model in &models {
         if lost > 0 {
             // A worker that went on would still be in the runtime when the process ends, which takes both down.
-            model.queue.abandon();
+            model.serving.queue.abandon();
         } else {
-            model.queue.close();
+            model.serving.queue.close();
         }
     }
-    end_pools(loaded.pools).await;
+    // A thread that is still in the runtime when the process ends takes it down.
+    if tokio::time::timeout(LOADING_ENDS_WITHIN, loading.lock()).await.is_err() {
+        tracing::warn!("a model is still being loaded that nobody waits for");
+    }
+    end_pools(models.iter().filter_map(Loaded::take_pool).collect()).await;
+    tracing.end().await;
     if lost > 0 {
         let message = format!(
             "{lost} requests were unanswered when the drain timeout of {} s passed",
@@ -187,6 +216,21 @@ async fn run(config: &ServeConfig, started: Instant) -> Result<(), Failure> {
     }
     tracing::info!("ended, every accepted request was answered");
     Ok(())
+}
+
+/// The models of the config, and those of its directory.
+///
+/// # Errors
+/// A sentence when the directory cannot be read.
+pub fn catalog(config: &ServeConfig) -> Result<(Arc<Catalog>, mpsc::Receiver<Order>), String> {
+    let waiting_max = config.limits.queue_capacity as usize;
+    let (catalog, orders) = Catalog::new(&config.models, waiting_max);
+    if let Some(directory) = &config.repository.directory {
+        let found = directory::scan(directory)?;
+        tracing::info!(directory = %directory.display(), models = found.len(), "models that are loaded when they are asked for");
+        catalog.add(found);
+    }
+    Ok((Arc::new(catalog), orders))
 }
 
 /// What accepts TLS connections, if they are wanted; its certificate is followed from now on.
@@ -204,11 +248,12 @@ async fn load_models(
     config: &ServeConfig,
     metrics: &SharedMetrics,
     lifecycle: &Arc<Lifecycle>,
-) -> Result<load::Loaded, Failure> {
+) -> Result<(Runtime, Vec<(usize, Started)>), Failure> {
     let (config, metrics, lifecycle) = (config.clone(), Arc::clone(metrics), Arc::clone(lifecycle));
     let loading = tokio::task::spawn_blocking(move || {
         let runtime = Runtime::load(&library_path()).map_err(|error| Failure { model: None, error })?;
-        load::load(&config, &runtime, &metrics, &lifecycle)
+        let loaded = load::load(&config, &runtime, &metrics, &lifecycle)?;
+        Ok((runtime, loaded))
     });
     loading.await.unwrap_or_else(|error| {
         Err(failure(
@@ -258,7 +303,11 @@ async fn drain(config: &ServeConfig, app: &App, signals: &mut Signals, ports: Po
     let limit = Duration::from_secs(u64::from(config.drain.timeout_seconds));
     let ended = tokio::time::timeout(limit, ending).await;
     app.lifecycle.advance(State::Stopped);
-    if ended.is_ok() { 0 } else { app.pipeline.under_way() }
+    if ended.is_ok() {
+        return 0;
+    }
+    let waiting = u32::try_from(app.catalog.waiting()).unwrap_or(u32::MAX);
+    app.pipeline.under_way().saturating_add(waiting)
 }
 
 /// Waits for the workers; one that is in a long run is left behind when everyone has been answered or given up.

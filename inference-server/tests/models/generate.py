@@ -6,6 +6,7 @@
 
 affine.onnx    x FP32 [N,4] -> y FP32 [N,3]: y[j] = x[0] + 2 x[1] + 3 x[2] + 4 x[3] + j, and 10 times the sum for j = 2
 echo.onnx      thirteen inputs in_<datatype> [N,2] -> out_<datatype>, the same values
+bf16.onnx      in_bf16 BF16 [N,2] -> out_bf16, the same values: by itself, because not every client knows this datatype
 fixed.onnx     x FP32 [2,3] -> y FP32 [2]: sums of the rows; the first dimension is fixed, so requests are never put together
 tokens.onnx    ids INT64 [N,L], mask INT64 [N,L] -> total INT64 [N]: sum of ids where mask is 1; L differs from request to request
 picky.onnx     i INT64 [N,1] -> y FP32 [N,1]: table look-up of 4 entries; another index makes the run fail
@@ -73,6 +74,15 @@ def echo():
         [h.make_node("Identity", [f"in_{k}"], [f"out_{k}"]) for k in datatypes],
         [value(f"in_{k}", v, ["N", 2]) for k, v in datatypes.items()],
         [value(f"out_{k}", v, ["N", 2]) for k, v in datatypes.items()],
+    )
+
+
+def bf16():
+    save(
+        "bf16",
+        [h.make_node("Identity", ["in_bf16"], ["out_bf16"])],
+        [value("in_bf16", T.BFLOAT16, ["N", 2])],
+        [value("out_bf16", T.BFLOAT16, ["N", 2])],
     )
 
 
@@ -246,5 +256,5 @@ def huge():
     )
 
 
-for make in (affine, echo, fixed, tokens, picky, exported, first, layers, external, slow, unknown, endless, huge):
+for make in (affine, echo, bf16, fixed, tokens, picky, exported, first, layers, external, slow, unknown, endless, huge):
     make()

@@ -42,7 +42,7 @@ fn bodies_that_swell_are_refused_in_bounded_memory() {
     let server = Server::start(&["--model", &model]);
     let bombs = bombs();
     let before = server.peak_memory_bytes();
-    for (coding, bomb) in &bombs {
+    for (coding, bomb) in bombs.iter().cycle().take(5 * bombs.len()) {
         assert!(bomb.len() < 2 * MIB as usize, "{coding}: {}", bomb.len());
         let mut client = Client::connect(server.http).unwrap();
         let head = format!(
@@ -54,6 +54,7 @@ fn bodies_that_swell_are_refused_in_bounded_memory() {
         assert_eq!(answer.status, 413, "{coding}: {}", answer.body);
     }
     let grown = server.peak_memory_bytes() - before;
-    // The limit is 16 MiB; a buffer that doubles as it grows, and the one that it is copied into, are three times that.
-    assert!(grown < 64 * MIB, "grew by {} MiB", grown / MIB);
+    // The limit is 16 MiB, and what is over it is noticed before the pieces are joined; what is free again the allocator gives back some milliseconds later.
+    // However many follow each other, it is no more.
+    assert!(grown < 96 * MIB, "grew by {} MiB", grown / MIB);
 }

@@ -1,8 +1,10 @@
 //! What happens on the wire: keep-alive, pipelining, slow and rude clients.
 
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::support::{Client, Server, model, request};
+use crate::support::{Client, Server, configured, model, request};
 
 const BODY: &str = r#"{"features":[1,2,3,4]}"#;
 const GOOD: &str = r#"{"prediction":[30.0,31.0,302.0],"model_name":"affine","model_version":"1"}"#;
@@ -12,6 +14,21 @@ fn server(arguments: &[&str]) -> Server {
     let mut all = vec!["--model", &model];
     all.extend(arguments);
     Server::start(&all)
+}
+
+/// Waits a second for whatever a client does.
+fn impatient() -> Server {
+    let model = model("affine");
+    configured(&serde_json::json!({
+        "models": [{"name": "affine", "path": model.split_once('=').unwrap().1}],
+        "limits": {"timeoutSeconds": 1, "idleTimeoutSeconds": 1},
+    }))
+}
+
+/// Whatever one client does, the next one is answered.
+fn answers_others(server: &Server) {
+    let answer = Client::connect(server.http).unwrap().post("/api/v1/predict", BODY);
+    assert_eq!(answer.unwrap().body, GOOD);
 }
 
 #[test]
@@ -61,15 +78,7 @@ fn a_body_that_is_too_long_is_refused_without_reading_it() {
 
 #[test]
 fn a_slow_body_ends_at_the_timeout_and_a_slow_head_at_the_idle_timeout() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("server.json");
-    let model = model("affine");
-    let config = serde_json::json!({
-        "models": [{"name": "affine", "path": model.split_once('=').unwrap().1}],
-        "limits": {"timeoutSeconds": 1, "idleTimeoutSeconds": 1},
-    });
-    std::fs::write(&file, config.to_string()).unwrap();
-    let server = Server::start(&["--config", file.to_str().unwrap()]);
+    let server = impatient();
     let mut slow_body = Client::connect(server.http).unwrap();
     let started = tidewright_server::clock::now();
     slow_body
@@ -84,6 +93,50 @@ fn a_slow_body_ends_at_the_timeout_and_a_slow_head_at_the_idle_timeout() {
     assert!(slow_head.answer().is_err() || slow_head.is_closed());
     assert!(idle.is_closed());
     assert!(started.elapsed() < Duration::from_secs(10));
+}
+
+/// A connection, and requests that are answered with more than the kernels on both sides take.
+fn unheard(server: &Server) -> (TcpStream, Vec<u8>) {
+    let stream = TcpStream::connect(server.http).unwrap();
+    stream.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    (stream, b"GET /openapi.json HTTP/1.1\r\nhost: t\r\n\r\n".repeat(500))
+}
+
+#[test]
+fn who_sends_and_does_not_read_is_sent_away_at_the_idle_timeout() {
+    let server = impatient();
+    let (mut deaf, requests) = unheard(&server);
+    let started = tidewright_server::clock::now();
+    // They are taken until there is no room for answers; then we wait, and not for ever.
+    let error = loop {
+        if let Err(error) = deaf.write_all(&requests) {
+            break error;
+        }
+    };
+    assert!(
+        matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe),
+        "{error:?}"
+    );
+    assert!(started.elapsed() < Duration::from_secs(15));
+    answers_others(&server);
+}
+
+#[test]
+fn who_reads_slowly_is_kept() {
+    let server = impatient();
+    let (mut slow, requests) = unheard(&server);
+    slow.write_all(&requests).unwrap();
+    let mut piece = vec![0; 64 * 1024];
+    let mut read = 0;
+    let started = tidewright_server::clock::now();
+    // Three times the timeout.
+    while started.elapsed() < Duration::from_secs(3) {
+        std::thread::sleep(Duration::from_millis(10));
+        read += slow.read(&mut piece).unwrap();
+    }
+    let first = Client::connect(server.http).unwrap().get("/openapi.json").unwrap();
+    assert!(read < 500 * first.body.len(), "there was always more to read: {read}");
 }
 
 #[test]
@@ -102,14 +155,20 @@ fn noise_is_answered_with_400_and_the_server_goes_on() {
             assert_eq!(answer.status, 400, "{answer:?}");
         }
     }
-    assert_eq!(
-        Client::connect(server.http)
-            .unwrap()
-            .post("/api/v1/predict", BODY)
-            .unwrap()
-            .body,
-        GOOD
-    );
+    answers_others(&server);
+}
+
+#[test]
+fn what_is_no_http_is_told_so_before_its_connection_is_closed() {
+    let server = server(&[]);
+    for address in [server.http, server.grpc] {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.write_all(b"INVALID CONNECTION PREFACE\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{address}: {answer:?}");
+    }
 }
 
 #[test]

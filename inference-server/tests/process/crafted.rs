@@ -41,14 +41,19 @@ fn a_model_that_wants_all_memory_fails_its_trial() {
 
 /// What the trial of a model of this digest ends with.
 fn trial(name: &str, digest: &str, cpu_seconds: u64) -> Output {
+    trial_for(std::process::id(), name, digest, cpu_seconds)
+}
+
+/// The same, asked for by the process of this number.
+fn trial_for(server_id: u32, name: &str, digest: &str, cpu_seconds: u64) -> Output {
     let mut child = command(&["probe-model"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let request = json!({
-        "model": {"file": file(name), "digest": digest}, "provider": "cpu", "intraOpThreads": 1, "batchSizeMax": 1,
-        "limits": {"addressSpaceBytes": 4u64 << 30, "cpuSeconds": cpu_seconds},
+        "serverId": server_id, "model": {"file": file(name), "digest": digest}, "provider": "cpu", "intraOpThreads": 1, "graphOptimization": "all",
+        "batchSizeMax": 1, "limits": {"addressSpaceBytes": 4u64 << 30, "cpuSeconds": cpu_seconds},
     });
     let mut input = child.stdin.take().unwrap();
     input.write_all(request.to_string().as_bytes()).unwrap();
@@ -78,6 +83,14 @@ fn a_model_that_does_not_end_is_ended_by_its_processor_time() {
     let output = trial("endless", &digest("endless"), 1);
     assert_eq!(output.status.signal(), Some(24), "SIGXCPU: {output:?}");
     assert!(output.stdout.is_empty() && !output.status.core_dumped());
+}
+
+#[test]
+fn a_trial_whose_server_was_gone_before_it_could_be_told_does_not_begin() {
+    // Nobody has this number.
+    let output = trial_for(0, "endless", &digest("endless"), 60);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("the server that asked for it has ended"), "{text}");
 }
 
 #[test]

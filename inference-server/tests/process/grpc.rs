@@ -111,7 +111,7 @@ fn what_there_is() {
             (unknown.code(), unknown.message()),
             (
                 Code::NotFound,
-                "model \"tokens\" has no version \"7\"; the version: \"1\""
+                "model \"tokens\" has no version \"7\"; the versions: [\"1\"]"
             )
         );
         let ready = pb::ModelReadyRequest {
@@ -221,6 +221,24 @@ fn typed_and_raw_contents() {
             let status = client.model_infer(change).await.unwrap_err();
             assert_eq!((status.code(), status.message()), (Code::InvalidArgument, error));
         }
+    });
+}
+
+#[test]
+fn bf16_travels_raw() {
+    let bf16 = model("bf16");
+    let server = Server::start(&["--model", &bf16]);
+    runtime().block_on(async {
+        let raw = ModelInferRequest {
+            model_name: "bf16".to_owned(),
+            inputs: vec![input("in_bf16", "BF16", &[1, 2], None)],
+            raw_input_contents: vec![vec![0x80, 0x3f, 0x80, 0xff].into()],
+            ..ModelInferRequest::default()
+        };
+        let mut client = inference(&server).await;
+        let answer = client.model_infer(raw.clone()).await.unwrap().into_inner();
+        assert_eq!(answer.raw_output_contents, raw.raw_input_contents);
+        assert_eq!(answer.outputs[0].datatype, "BF16");
     });
 }
 

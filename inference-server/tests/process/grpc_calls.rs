@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use tidewright_server::protocols::pb;
+use tidewright_server::protocols::pb::infer_parameter::ParameterChoice;
 use tonic::codec::CompressionEncoding;
 use tonic::{Code, Request, Status};
 use tonic_health::pb::HealthCheckRequest;
@@ -89,6 +90,61 @@ fn codes_of_what_is_refused() {
             let delay = status.get_details_retry_info().unwrap().retry_delay.unwrap();
             assert!(delay >= Duration::from_secs(1), "{delay:?}");
         }
+    });
+}
+
+#[test]
+fn a_request_with_a_timeout_of_its_own_is_told_when_that_has_passed() {
+    let slow = model("slow");
+    let server = Server::start(&["--model", &slow, "--max-batch-size", "1"]);
+    let with = |choice: ParameterChoice| {
+        let parameter = pb::InferParameter {
+            parameter_choice: Some(choice),
+        };
+        pb::ModelInferRequest {
+            parameters: [("timeout".to_owned(), parameter)].into(),
+            ..request("slow", "", &[1.0])
+        }
+    };
+    runtime().block_on(async {
+        let mut client = inference(&server).await;
+        // One run takes some 60 ms.
+        for late in [ParameterChoice::Int64Param(5000), ParameterChoice::Uint64Param(5000)] {
+            let status = client.model_infer(with(late.clone())).await.unwrap_err();
+            assert_eq!(status.code(), Code::DeadlineExceeded, "{late:?}: {status:?}");
+        }
+        let status = client
+            .model_infer(with(ParameterChoice::Int64Param(-1)))
+            .await
+            .unwrap_err();
+        assert_eq!(
+            (status.code(), status.message()),
+            (
+                Code::InvalidArgument,
+                "timeout: a whole number of microseconds, 0 for the server's own; there is no other"
+            )
+        );
+        for enough in [0, u64::MAX] {
+            client
+                .model_infer(with(ParameterChoice::Uint64Param(enough)))
+                .await
+                .unwrap();
+        }
+        // A message of a stream has its own.
+        let messages = [ParameterChoice::Int64Param(5000), ParameterChoice::Int64Param(0)].map(with);
+        let answers = client
+            .model_stream_infer(futures::stream::iter(messages))
+            .await
+            .unwrap();
+        let answers: Vec<_> = answers
+            .into_inner()
+            .map(|answer| answer.unwrap().error_message)
+            .collect()
+            .await;
+        assert_eq!(
+            answers,
+            ["the deadline of the request passed before it was answered", ""]
+        );
     });
 }
 
@@ -214,8 +270,8 @@ fn health_and_reflection() {
 
 #[test]
 fn statistics_count_requests_items_and_runs() {
-    let affine = model("affine");
-    let server = Server::start(&["--model", &affine]);
+    let (affine, tokens) = (model("affine"), model("tokens"));
+    let server = Server::start(&["--model", &affine, "--model", &tokens]);
     runtime().block_on(async {
         let mut client = inference(&server).await;
         for _ in 0..3 {
@@ -230,9 +286,20 @@ fn statistics_count_requests_items_and_runs() {
             .await
             .unwrap()
             .into_inner();
-        let [stats] = &all.model_stats[..] else {
+        let [stats, idle] = &all.model_stats[..] else {
             panic!("{all:?}")
         };
+        assert_eq!(
+            (idle.name.as_str(), idle.inference_count, idle.last_inference),
+            ("tokens", 0, 0)
+        );
+        // Of this century.
+        assert!(stats.last_inference > 1_700_000_000_000, "{stats:?}");
+        let [runs] = &stats.batch_stats[..] else {
+            panic!("{stats:?}")
+        };
+        let infer = runs.compute_infer.unwrap();
+        assert!(runs.batch_size == 1 && infer.count == 3 && infer.ns > 0, "{runs:?}");
         assert_eq!((stats.name.as_str(), stats.version.as_str()), ("affine", "1"));
         assert_eq!((stats.inference_count, stats.execution_count), (3, 3));
         let times = stats.inference_stats.as_ref().unwrap();

@@ -59,3 +59,25 @@ fn a_model_is_tried_out_and_optimised_once() {
     assert_eq!(start(true), (false, without));
     assert_eq!(files().len(), 1);
 }
+
+#[test]
+fn a_model_that_is_optimised_less_is_another_one() {
+    let kept = tempfile::tempdir().unwrap();
+    let folder = kept.path().display().to_string();
+    let model = model("layers");
+    let mut sizes = Vec::new();
+    for (level, is_new) in [("all", true), ("disabled", true), ("all", false), ("disabled", false)] {
+        let server = Server::start(&[
+            "--model",
+            &model,
+            "--optimized-model-cache",
+            &folder,
+            "--graph-optimization",
+            level,
+        ]);
+        assert_eq!(had_a_child(&server), is_new, "{level}");
+        let entries = fs::read_dir(kept.path()).unwrap();
+        sizes = entries.map(|entry| entry.unwrap().metadata().unwrap().len()).collect();
+    }
+    assert!(sizes.len() == 2 && sizes[0] != sizes[1], "{sizes:?}");
+}

@@ -57,6 +57,14 @@ pub struct Server {
     pub ready_line: String,
 }
 
+/// A server of this config.
+pub fn configured(config: &serde_json::Value) -> Server {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("server.json");
+    std::fs::write(&file, config.to_string()).unwrap();
+    Server::start(&["--config", file.to_str().unwrap()])
+}
+
 /// A process that does not outlive its test, whatever the test finds.
 pub struct Running(pub Child);
 
@@ -165,6 +173,21 @@ pub struct Answer {
     pub status: u16,
     pub closes: bool,
     pub body: String,
+    head: String,
+}
+
+impl Answer {
+    /// The value of a header, in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        header(&self.head, name)
+    }
+}
+
+/// The value of a header of a head in lower case.
+fn header<'h>(head: &'h str, name: &str) -> Option<&'h str> {
+    head.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+        .map(str::trim)
 }
 
 impl Client {
@@ -194,8 +217,21 @@ impl Client {
         self.0.get_ref().shutdown(std::net::Shutdown::Write)
     }
 
-    /// Reads one answer with a `content-length`.
+    /// Reads one answer with a `content-length` and a text.
     pub fn answer(&mut self) -> std::io::Result<Answer> {
+        let (head, body) = self.answer_bytes()?;
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let closes = header(&head, "connection") == Some("close");
+        Ok(Answer {
+            status,
+            closes,
+            body: String::from_utf8(body).unwrap(),
+            head,
+        })
+    }
+
+    /// Reads one answer with a `content-length`: head in lower case, and body.
+    pub fn answer_bytes(&mut self) -> std::io::Result<(String, Vec<u8>)> {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
             if self.0.read_line(&mut head)? == 0 {
@@ -203,21 +239,10 @@ impl Client {
             }
         }
         let head = head.to_ascii_lowercase();
-        let header = |name: &str| {
-            head.lines()
-                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-                .map(str::trim)
-        };
-        let length = header("content-length").map_or(0, |value| value.parse().unwrap());
+        let length = header(&head, "content-length").map_or(0, |value| value.parse().unwrap());
         let mut body = vec![0; length];
         self.0.read_exact(&mut body)?;
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        let closes = header("connection") == Some("close");
-        Ok(Answer {
-            status,
-            closes,
-            body: String::from_utf8(body).unwrap(),
-        })
+        Ok((head, body))
     }
 
     /// Whether the server has closed the connection (and sent nothing more).

@@ -3,13 +3,19 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tidewright_contract::config::{BatchingPolicy, ServeConfig};
+use tidewright_server::batcher::cost::size_class;
+use tidewright_server::pipeline::express::turn_ends;
 use tokio::task::JoinSet;
 
 use crate::support::{config, server};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_arrives_during_a_run_shares_the_next_one_and_everyone_gets_his_own_answer() {
-    let server = server(&config(&["slow"]));
+    // Items of this model cost the same however many share a run: by cost there would be no reason to put them together.
+    let mut config = config(&["slow"]);
+    config.batcher.policy = Some(BatchingPolicy::FixedDelay);
+    let server = server(&config);
     let mut calls = JoinSet::new();
     for number in 0..40 {
         let server = server.clone();
@@ -167,4 +173,47 @@ async fn shapes_that_differ_do_not_share_a_run_and_a_bad_item_fails_alone() {
     calls.join_all().await;
     let runs = server.metric("ml_batch_size_count{model=\"tokens\",model_version=\"1\"}");
     assert!((3.0..=9.0).contains(&runs), "three shapes, each in few runs: {runs}");
+}
+
+#[tokio::test]
+async fn a_small_run_wakes_no_worker_unless_it_has_company_and_a_fixed_delay_never_does_so() {
+    let mut config = config(&["affine"]);
+    for (policy, expected) in [(None, 5.0), (Some(BatchingPolicy::FixedDelay), 0.0)] {
+        config.batcher.policy = policy;
+        let server = server(&config);
+        // Five that each find the thread idle, and one more in the turn of the last of them.
+        for asked in 1..=6 {
+            if asked <= 5 {
+                turn_ends();
+            }
+            let answer = server
+                .post("/v1/models/affine:predict", r#"{"instances":[[1,0,3,0]]}"#)
+                .await;
+            assert_eq!(answer.json()["predictions"], json!([[10.0, 11.0, 102.0]]));
+        }
+        let of_affine = |name: &str| server.metric(&format!("{name}{{model=\"affine\",model_version=\"1\"}}"));
+        let counts = [of_affine("ml_express_runs_total"), of_affine("ml_batch_size_count")];
+        assert_eq!(
+            counts.map(|count| count as u32),
+            [expected as u32, 6],
+            "each is a run all the same"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_items_of_a_named_size_cost_is_known_before_the_first_request() {
+    let mut config = config(&["tokens"]);
+    config.execution.workers = 2;
+    // Both inputs of an item have as many elements as the text has tokens.
+    let knows = |config: &ServeConfig, tokens: usize| {
+        let costs = server(config).app.catalog.serving()[0].costs.clone();
+        [1, 2, 32].map(|items| costs.estimate(size_class(2 * tokens), items).is_some())
+    };
+    assert_eq!(knows(&config, 1), [true; 3], "the size without another is 1");
+    assert_eq!(knows(&config, 64), [false; 3]);
+    config.models[0].warmup_sizes = vec![64, 16];
+    assert_eq!(knows(&config, 64), [true; 3]);
+    assert_eq!(knows(&config, 16), [true; 3]);
+    assert_eq!(knows(&config, 1), [false; 3], "no other size than those that will come");
 }

@@ -159,6 +159,29 @@ async fn every_datatype_travels_as_bytes_and_mixed_with_json() {
 }
 
 #[tokio::test]
+async fn bf16_travels_as_bytes() {
+    let server = server(&config(&["bf16"]));
+    // 1, -infinity, a number that FP16 does not hold, and a NaN, bit for bit.
+    let tail = [0x80, 0x3f, 0x80, 0xff, 0x7f, 0x7f, 0xc1, 0x7f];
+    let document = |size: usize| {
+        let input =
+            json!({"name": "in_bf16", "datatype": "BF16", "shape": [2, 2], "parameters": {"binary_data_size": size}});
+        json!({"inputs": [input], "parameters": {"binary_data_output": true}}).to_string()
+    };
+    let (head, answered) = parts(&send(&server, "/v2/models/bf16/infer", &document(8), &tail).await);
+    assert_eq!(answered[..], tail);
+    assert_eq!(head["outputs"][0]["datatype"], "BF16");
+    let refused = send(&server, "/v2/models/bf16/infer", &document(7), &tail[..7]).await;
+    assert_eq!(
+        (refused.status, refused.error().as_str()),
+        (
+            400,
+            "input \"in_bf16\": shape [2, 2] of BF16 takes 8 bytes, its binary data has 7"
+        )
+    );
+}
+
+#[tokio::test]
 async fn sizes_that_lie() {
     let server = server(&config(&["affine", "tokens"]));
     let document = |size: &str, shape: &str| {

@@ -8,18 +8,19 @@ use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 use tidewright_contract::config::{ExecutionProvider, ModelConfig};
 use tidewright_contract::exit::Reason;
+use tidewright_contract::signals::Signals;
 use tidewright_server::http::access::AccessLog;
 use tidewright_server::http::admin;
 use tidewright_server::http::app::App;
 use tidewright_server::lifecycle::{Lifecycle, State};
 use tidewright_server::metrics::Metrics;
-use tidewright_server::model::registry;
-use tidewright_server::roles::load;
+use tidewright_server::roles::{load, serve};
 
 use crate::support::{Server, config, model, runtime, server};
 
 async fn admin(app: &App, path: &str) -> (u16, String) {
-    let response = admin::handle(app, &Request::get(path).body(()).unwrap());
+    let request = Request::get(path).body(Full::<Bytes>::default()).unwrap();
+    let response = admin::handle(app, request).await;
     let status = response.status().as_u16();
     (
         status,
@@ -31,11 +32,12 @@ async fn admin(app: &App, path: &str) -> (u16, String) {
 async fn before_loading_everything_that_infers_is_refused_and_readiness_says_why() {
     let lifecycle = Arc::new(Lifecycle::default());
     let config = config(&["affine"]);
-    let names = registry::names(&config.models);
+    let (catalog, _orders) = serve::catalog(&config).unwrap();
     let app = Arc::new(App::new(
         config.limits.clone(),
         AccessLog::new(0),
-        names,
+        config.repository.clone(),
+        catalog,
         Arc::clone(&lifecycle),
         Arc::new(Metrics::default()),
     ));
@@ -66,6 +68,7 @@ async fn before_loading_everything_that_infers_is_refused_and_readiness_says_why
     let expected = json!({
         "ready": false, "state": "loading", "waitingFor": ["model affine"],
         "models": [{"name": "affine", "version": "1", "ready": false, "workersAlive": 0, "workers": 0}],
+        "failed": [],
     });
     assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), expected);
 }
@@ -92,9 +95,41 @@ async fn ready_then_draining() {
 }
 
 #[tokio::test]
+async fn the_signals_count_what_infers_and_nothing_else() {
+    let server = server(&config(&["affine"]));
+    let signals = async || -> Signals {
+        let (status, text) = admin(&server.app, "/signals").await;
+        assert_eq!(status, 200, "{text}");
+        serde_json::from_str(&text).unwrap()
+    };
+    let before = signals().await;
+    assert_eq!((before.version, before.arrivals, before.completions), (1, 0, 0));
+    assert!(before.process > 1_700_000_000_000, "{before:?}");
+    for path in ["/health", "/v2", "/nowhere"] {
+        server.get(path).await;
+    }
+    for _ in 0..3 {
+        assert_eq!(
+            server.post("/api/v1/predict", r#"{"features":[1,2,3,4]}"#).await.status,
+            200
+        );
+    }
+    assert_eq!(server.post("/api/v1/predict", "no JSON").await.status, 400);
+    let after = signals().await;
+    assert_eq!((after.arrivals, after.completions), (4, 3), "{after:?}");
+    assert_eq!((after.queued, after.in_flight), (0, 0), "{after:?}");
+    let runs = server.app.catalog.serving()[0].metrics.inference.sums.get().nanos as f64 / 1e9;
+    assert!(
+        after.service_seconds > runs && runs > 0.0,
+        "{after:?}: the runs alone took {runs} s"
+    );
+    assert_eq!(after.process, before.process);
+}
+
+#[tokio::test]
 async fn a_worker_without_engine_is_not_ready() {
     let server = server(&config(&["affine"]));
-    let alive = Arc::clone(&server.app.pipeline.models().unwrap()[0].facts.alive);
+    let alive = Arc::clone(&server.app.catalog.serving()[0].facts.alive);
     alive.store(0, std::sync::atomic::Ordering::Relaxed);
     assert_eq!(server.get("/health").await.status, 503);
     let (status, text) = admin(&server.app, "/ready").await;
@@ -104,6 +139,48 @@ async fn a_worker_without_engine_is_not_ready() {
         (answer.status, answer.error().as_str()),
         (503, "model \"affine\" has no working engine")
     );
+}
+
+#[tokio::test]
+async fn a_model_that_failed_to_load_later_is_told_without_its_path_and_changes_no_readiness() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("broken.onnx");
+    std::fs::write(&file, "not a model").unwrap();
+    let mut config = config(&["affine"]);
+    config.repository.enabled = true;
+    config.repository.directory = Some(folder.path().to_owned());
+    let server = server(&config);
+    let failed = async || -> Value {
+        let (status, text) = admin(&server.app, "/ready").await;
+        assert_eq!(status, 200, "{text}");
+        let shown: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((&shown["ready"], &shown["waitingFor"]), (&json!(true), &json!([])));
+        shown["failed"].clone()
+    };
+    assert_eq!(failed().await, json!([]), "nobody has asked for it");
+    let predict = async || server.post("/v1/models/broken:predict", "{}").await.status;
+    assert_eq!(predict().await, 503);
+    let shown = failed().await;
+    assert_eq!(
+        (&shown[0]["name"], &shown[0]["version"], &shown[0]["reason"]),
+        (&json!("broken"), &json!("1"), &json!("ModelLoadFailed")),
+        "{shown}"
+    );
+    let message = shown[0]["message"].as_str().unwrap();
+    assert!(message.starts_with("the file is not an ONNX model: "), "{message}");
+    // One that is gone is told with its path in the log and the index.
+    std::fs::remove_file(&file).unwrap();
+    let path = "/v2/repository/models/broken/load";
+    let load = Request::post(path).body(Full::<Bytes>::default()).unwrap();
+    assert_eq!(admin::handle(&server.app, load).await.status(), 500);
+    assert_eq!(
+        failed().await,
+        json!([{"name": "broken", "version": "1", "reason": "ModelNotFound", "message": "no model at …: No such file or directory (os error 2)"}])
+    );
+    std::fs::copy(&model("affine").path, &file).unwrap();
+    let load = Request::post(path).body(Full::<Bytes>::default()).unwrap();
+    assert_eq!(admin::handle(&server.app, load).await.status(), 200);
+    assert_eq!(failed().await, json!([]), "it serves now");
 }
 
 fn refusal(config: &tidewright_contract::ServeConfig) -> (Option<String>, Reason, String) {
@@ -152,9 +229,27 @@ async fn a_provider_that_does_not_work_is_an_error_unless_a_later_one_does() {
     let mut lenient = strict.clone();
     lenient.execution.providers.push(ExecutionProvider::Cpu);
     let server = server(&lenient);
-    assert_eq!(
-        server.get("/v2/models/affine").await.json()["parameters"]["provider"],
-        "cpu"
+    // Whoever looks sees that it is not what was asked for.
+    let metadata = server.get("/v2/models/affine").await.json();
+    let (status, text) = admin(&server.app, "/ready").await;
+    assert_eq!(status, 200, "{text}");
+    let ready: Value = serde_json::from_str(&text).unwrap();
+    for (used, preferred) in [
+        (
+            &metadata["parameters"]["provider"],
+            &metadata["parameters"]["preferred_provider"],
+        ),
+        (
+            &ready["models"][0]["provider"],
+            &ready["models"][0]["preferredProvider"],
+        ),
+    ] {
+        assert_eq!((used, preferred), (&Value::from("cpu"), &Value::from("cuda")));
+    }
+    let scrape = admin(&server.app, "/metrics").await.1;
+    assert!(
+        scrape.contains("provider=\"cpu\",preferred_provider=\"cuda\"} 1"),
+        "{scrape}"
     );
     let request = Request::post("/api/v1/predict")
         .body(Full::<Bytes>::from(r#"{"features":[1,2,3,4]}"#))

@@ -2,6 +2,7 @@
 
 use http::Request;
 use http_body_util::Full;
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::support::{Answer, Server, config, server};
@@ -14,6 +15,22 @@ fn outcome(server: &Server, status: &str) -> f64 {
     server.metric(&format!(
         "ml_predictions_total{{model=\"slow\",model_version=\"1\",status=\"{status}\"}}"
     ))
+}
+
+/// Requests to `slow` that were taken, under way or done.
+const ACCEPTED: [&str; 2] = [
+    "ml_requests_in_flight",
+    "ml_predictions_total{model=\"slow\",model_version=\"1\",status=\"success\"}",
+];
+
+/// A server with work for more than a second: whoever comes after these twenty calls waits behind them for as long.
+async fn busy() -> (Server, JoinSet<u16>) {
+    let mut config = config(&["slow"]);
+    config.batcher.max_batch_size = 1;
+    let server = server(&config);
+    let first = calls(&server, 20);
+    server.sum_becomes(&ACCEPTED, 20.0).await;
+    (server, first)
 }
 
 /// That many calls in the background.
@@ -92,17 +109,36 @@ async fn whoever_is_not_served_before_the_deadline_gets_504_and_takes_no_place()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_caller_who_leaves_gives_up_his_place_and_is_counted() {
+async fn whom_those_before_leave_no_time_for_is_refused_at_once() {
     let mut config = config(&["slow"]);
+    config.limits.timeout_seconds = 1;
     config.batcher.max_batch_size = 1;
     let server = server(&config);
-    let success = "ml_predictions_total{model=\"slow\",model_version=\"1\",status=\"success\"}";
-    let accepted = ["ml_requests_in_flight", success];
-    // Work for more than a second: whoever comes after them waits behind them for as long.
-    let first = calls(&server, 20);
-    server.sum_becomes(&accepted, 20.0).await;
+    assert_eq!(slow(&server).await.status, 200, "now it is known what one takes");
+    let mut calls = JoinSet::new();
+    for _ in 0..60 {
+        let server = server.clone();
+        calls.spawn(async move { slow(&server).await });
+    }
+    let answers = calls.join_all().await;
+    let refused: Vec<&Answer> = answers.iter().filter(|answer| answer.status == 429).collect();
+    // Sixteen runs, or fewer, take a second.
+    assert!(refused.len() >= 20, "{} of 60", refused.len());
+    for answer in refused {
+        assert!(
+            answer.error().ends_with("longer than this one may take"),
+            "{}",
+            answer.text
+        );
+    }
+    assert!(answers.iter().any(|answer| answer.status == 200));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_who_leaves_gives_up_his_place_and_is_counted() {
+    let (server, first) = busy().await;
     let mut leavers = calls(&server, 5);
-    server.sum_becomes(&accepted, 25.0).await;
+    server.sum_becomes(&ACCEPTED, 25.0).await;
     leavers.shutdown().await;
     assert!(server.metric("ml_requests_in_flight") <= 20.0, "at once");
     assert!((outcome(&server, "cancelled") - 5.0).abs() < f64::EPSILON);
@@ -183,4 +219,60 @@ async fn bodies_beyond_what_there_is_for_all_are_refused_and_the_bytes_come_back
     for _ in 0..10 {
         assert_eq!(server.post("/api/v1/predict", fits()).await.status, 200);
     }
+}
+
+/// One item for a model of one input, with parameters.
+fn infer(shape: [usize; 2], parameters: &Value) -> String {
+    let input = json!({"name": "x", "shape": shape, "datatype": "FP32", "data": vec![1; shape[1]]});
+    json!({"inputs": [input], "parameters": parameters}).to_string()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_with_a_timeout_of_its_own_gets_504_when_that_passes_while_it_waits() {
+    // The server itself would wait for a minute.
+    let (server, first) = busy().await;
+    let timeout = |micros: u64| server.post("/v2/models/slow/infer", infer([1, 1], &json!({ "timeout": micros })));
+    let late = timeout(100_000).await;
+    assert!(
+        outcome(&server, "success") < 20.0,
+        "told before it would have been its turn"
+    );
+    assert_eq!(
+        (late.status, late.error().as_str()),
+        (504, "the deadline of the request passed before it was answered")
+    );
+    assert!((outcome(&server, "timeout") - 1.0).abs() < f64::EPSILON);
+    // None of its own, and more than the server gives.
+    for micros in [0, u64::MAX] {
+        assert_eq!(timeout(micros).await.status, 200, "{micros}");
+    }
+    assert_eq!(first.join_all().await, [200; 20]);
+    assert!(
+        (server.metric("ml_batch_size_sum{model=\"slow\",model_version=\"1\"}") - 22.0).abs() < f64::EPSILON,
+        "who was late was not computed"
+    );
+}
+
+#[tokio::test]
+async fn a_request_whose_timeout_passes_while_it_is_read_is_not_run_and_a_bad_one_is_refused() {
+    let server = server(&config(&["affine"]));
+    let timeout =
+        |timeout: Value| server.post("/v2/models/affine/infer", infer([1, 4], &json!({ "timeout": timeout })));
+    // A microsecond is over before the document has been read.
+    assert_eq!(timeout(json!(1)).await.status, 504);
+    let runs = "ml_batch_size_count{model=\"affine\",model_version=\"1\"}";
+    assert!(server.metric(runs).abs() < f64::EPSILON);
+    for bad in [json!(-1), json!(1.5), json!(1e30)] {
+        let refused = timeout(bad.clone()).await;
+        assert_eq!(
+            (refused.status, refused.error().as_str()),
+            (
+                400,
+                "timeout: a whole number of microseconds, 0 for the server's own; there is no other"
+            ),
+            "{bad}"
+        );
+    }
+    assert_eq!(timeout(json!("soon")).await.status, 400);
+    assert_eq!(timeout(json!(10_000_000)).await.status, 200);
 }

@@ -175,7 +175,7 @@ async fn unknown_names_and_methods() {
     let answer = server.get("/v2/models/affine/versions/7").await;
     assert_eq!(
         (answer.status, answer.error().as_str()),
-        (404, "model \"affine\" has no version \"7\"; the version: \"1\"")
+        (404, "model \"affine\" has no version \"7\"; the versions: [\"1\"]")
     );
     let answer = server.get("/v3").await;
     assert_eq!((answer.status, answer.error().as_str()), (404, "no route \"/v3\""));
@@ -193,4 +193,66 @@ async fn unknown_names_and_methods() {
         (server.metric("http_requests_total{route=\"unmatched\",method=\"GET\",code=\"404\"}") - 1.0).abs()
             < f64::EPSILON
     );
+}
+
+#[tokio::test]
+async fn a_priority_is_taken_and_one_that_is_not_there_is_refused() {
+    let server = server(&config(&["affine"]));
+    let body = |parameters: Value| {
+        let input = json!({"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]});
+        json!({"inputs": [input], "parameters": parameters}).to_string()
+    };
+    let answer = |parameters: Value| server.post("/v2/models/affine/infer", body(parameters));
+    for priority in 0..=3 {
+        assert_eq!(
+            answer(json!({ "priority": priority, "other": "skipped" })).await.status,
+            200
+        );
+    }
+    for priority in [json!(4), json!(-1), json!(1.5)] {
+        let refused = answer(json!({ "priority": priority })).await;
+        let told = (refused.status, refused.error());
+        assert_eq!(
+            told,
+            (
+                400,
+                "priority: 1 is high, 2 or 0 normal, 3 low; there is no other".to_owned()
+            )
+        );
+    }
+    assert_eq!(answer(json!({"priority": "high"})).await.status, 400);
+}
+
+#[tokio::test]
+async fn bf16_travels_as_numbers() {
+    let server = server(&config(&["bf16"]));
+    let metadata = server.get("/v2/models/bf16").await.json();
+    assert_eq!(
+        metadata["inputs"],
+        json!([{"name": "in_bf16", "datatype": "BF16", "shape": [-1, 2]}])
+    );
+    let body = |data: Value| {
+        let input = json!({"name": "in_bf16", "datatype": "BF16", "shape": [2, 2], "data": data});
+        json!({ "inputs": [input] }).to_string()
+    };
+    // Eight bits of every number are kept, and its whole range: 257 lies between two of them.
+    let answer = server
+        .post("/v2/models/bf16/infer", body(json!([0.5, -3e38, 257, 0])))
+        .await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let output = &answer.json()["outputs"][0];
+    assert_eq!(
+        (&output["name"], &output["datatype"]),
+        (&json!("out_bf16"), &json!("BF16"))
+    );
+    let data: Vec<f64> = output["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|value| value.as_f64().unwrap())
+        .collect();
+    assert_eq!((data[0], data[2], data[3]), (0.5, 256.0, 0.0));
+    assert!((data[1] / -3e38 - 1.0).abs() < 1.0 / 256.0, "{data:?}");
+    let refused = server.post("/v2/models/bf16/infer", body(json!([1e39, 0, 0, 0]))).await;
+    assert_eq!(refused.status, 400, "{}", refused.text);
 }

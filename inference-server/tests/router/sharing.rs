@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use tidewright_contract::config::{ExecutionProvider, ModelConfig};
+use tidewright_contract::config::{ExecutionProvider, GraphOptimization, ModelConfig};
 use tidewright_contract::exit::Reason;
 use tidewright_server::engine::Engine;
 use tidewright_server::engine::ort::{OrtEngine, SessionPlan};
@@ -27,6 +27,8 @@ fn plan(name: &str) -> SessionPlan {
         model: pinned(&model(name).path),
         provider: ExecutionProvider::Cpu,
         intra_op_threads: 1,
+        spinning: false,
+        graph_optimization: GraphOptimization::All,
         shared: None,
     }
 }
@@ -48,6 +50,22 @@ fn bits(engine: &mut OrtEngine, items: usize) -> Vec<u32> {
     };
     assert_eq!(values.len(), items * 16);
     values.iter().map(|value| value.to_bits()).collect()
+}
+
+#[test]
+fn a_graph_is_rewritten_as_far_as_asked_and_no_further() {
+    let operators = |level| {
+        let mut plan = plan("layers");
+        plan.graph_optimization = level;
+        let graph = plan.optimize().unwrap();
+        let has = |name: &str| graph.windows(name.len()).any(|bytes| bytes == name.as_bytes());
+        // As the runtime names and makes nodes.
+        ["MatMulAddFusion", "FusedGemm"].map(has)
+    };
+    assert_eq!(operators(GraphOptimization::Disabled), [false, false]);
+    assert_eq!(operators(GraphOptimization::Basic), [true, false]);
+    assert_eq!(operators(GraphOptimization::Extended), [true, true]);
+    assert_eq!(operators(GraphOptimization::All), [true, true]);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use tidewright_server::http::access::AccessLog;
 use tidewright_server::http::app::App;
 use tidewright_server::lifecycle::{Lifecycle, State};
 use tidewright_server::metrics::Metrics;
-use tidewright_server::model::registry;
+use tidewright_server::roles::repository::Repository;
 use tidewright_server::roles::{load, serve};
 
 /// Path of a file beside this package's manifest.
@@ -64,17 +64,21 @@ pub fn server(config: &ServeConfig) -> Server {
     config.validate().unwrap();
     let lifecycle = Arc::new(Lifecycle::default());
     let metrics = Arc::new(Metrics::default());
-    let names = registry::names(&config.models);
+    let (catalog, orders) = serve::catalog(config).unwrap();
     let app = Arc::new(App::new(
         config.limits.clone(),
         AccessLog::new(0),
-        names,
+        config.repository.clone(),
+        Arc::clone(&catalog),
         Arc::clone(&lifecycle),
         Arc::clone(&metrics),
     ));
     let loaded = load::load(config, runtime(), &metrics, &lifecycle).unwrap_or_else(|failure| panic!("{failure:?}"));
-    let cache = serve::cache(&config.cache, &metrics).unwrap();
-    assert!(app.pipeline.set_loaded(loaded.models, cache));
+    if let Some(cache) = serve::cache(&config.cache, &metrics).unwrap() {
+        assert!(app.pipeline.set_cache(cache));
+    }
+    let repository = Repository::new(config, runtime().clone(), metrics, catalog, loaded);
+    tokio::spawn(repository.run(orders));
     lifecycle.wait_for(Vec::new());
     assert!(lifecycle.advance(State::Ready));
     Server { app }
