@@ -69,7 +69,7 @@ pub(crate) fn starting_seconds(view: &PoolView, model: &Model, horizon: f64, now
         .filter(|pod| pod.phase == Phase::Starting)
         .map(|pod| now.seconds_since(pod.created_at))
         // What is stuck will not serve.
-        .filter(|age| *age <= 2.0 * model.start_seconds_p90)
+        .filter(|age| *age <= model.stuck_after_seconds)
         .map(|age| (horizon - (model.start_seconds_p50 - age).max(0.0)).max(0.0))
         .sum()
 }

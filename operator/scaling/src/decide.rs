@@ -15,8 +15,9 @@ use crate::units::{self, Moment};
 
 /// Seconds between two decisions at most.
 const LOOK_AGAIN_SECONDS: f64 = 5.0;
-/// Relative difference of a guard from its target that is no reason to act, as the HorizontalPodAutoscaler's.
-const GUARD_TOLERANCE: f64 = 0.1;
+/// Relative difference of a guard from its target that is no reason to act, as the HorizontalPodAutoscaler's: a tenth itself, whatever floats make of it,
+/// is within it.
+const GUARD_TOLERANCE: f64 = 0.1 + 1e-9;
 
 /// Decides, and says what would change the decision.
 pub fn decide(policy: &Policy, seen: &Observations, state: State, now: Moment) -> (Decision, State) {
@@ -47,7 +48,7 @@ pub fn step(policy: &Policy, seen: &Observations, mut state: State, now: Moment)
         .iter()
         .zip(&views)
         .zip(&state.pools)
-        .map(|((pool, view), memory)| Counts::of(&view.pods, memory.starts.quantile(pool, 0.9), now))
+        .map(|((pool, view), memory)| Counts::of(&view.pods, memory.starts.stuck_after_seconds(pool), now))
         .collect();
     let mut models: Vec<Model> = policy
         .pools
@@ -60,7 +61,8 @@ pub fn step(policy: &Policy, seen: &Observations, mut state: State, now: Moment)
         .iter()
         .zip(&models)
         .zip(&counts)
-        .map(|((pool, model), counts)| capacity(pool, model.server(), counts))
+        .enumerate()
+        .map(|(index, ((pool, model), counts))| capacity(pool, model.server(), counts, floor(seen, index)))
         .collect();
     let shares = pools::allocate_rate(&capacities, demand.lambda);
     for (model, (lambda, _)) in models.iter_mut().zip(&shares) {
@@ -101,6 +103,7 @@ pub fn step(policy: &Policy, seen: &Observations, mut state: State, now: Moment)
             memory,
             counts: *counts,
             from: view.replicas,
+            floor: floor(seen, index),
             is_full: demand.is_full,
             blind_seconds: state.blind_since.map(|since| now.seconds_since(since)),
             age_seconds: now.seconds_since(born_at),
@@ -129,6 +132,7 @@ pub fn step(policy: &Policy, seen: &Observations, mut state: State, now: Moment)
             proposals,
             steps: run.steps,
             hold: run.hold,
+            floor: seen.floors.get(index).cloned().flatten(),
             counts: *counts,
             model: *model,
             thresholds: None,
@@ -186,11 +190,18 @@ fn model(policy: &Policy, pool: &Pool, memory: &PoolMemory, arrival_scv: f64) ->
         balancing: policy.balancing,
         start_seconds_p50: memory.starts.quantile(pool, 0.5),
         start_seconds_p90: memory.starts.quantile(pool, 0.9),
+        stuck_after_seconds: memory.starts.stuck_after_seconds(pool),
         lambda: 0.0,
     }
 }
 
-fn capacity(pool: &Pool, server: Server, counts: &Counts) -> Capacity {
+/// Fewest replicas of a pool by a schedule; 0 without one.
+fn floor(seen: &Observations, index: usize) -> u32 {
+    let floor = seen.floors.get(index).and_then(Option::as_ref);
+    floor.map_or(0, |floor| floor.replicas)
+}
+
+fn capacity(pool: &Pool, server: Server, counts: &Counts, floor: u32) -> Capacity {
     let replicas_most = if counts.unschedulable > 0 {
         // No node has room: nothing more will come than what is there.
         (counts.ready + counts.starting).min(pool.replicas_max)
@@ -198,6 +209,8 @@ fn capacity(pool: &Pool, server: Server, counts: &Counts) -> Capacity {
         pool.replicas_max
     };
     Capacity {
+        // What is there anyway carries first.
+        replicas_min: pool.replicas_min.max(floor.min(pool.replicas_max)),
         replicas_most,
         ready: counts.ready,
         starting: counts.starting,
@@ -255,19 +268,32 @@ fn propose(
                 let replicas = (value + demand.queued) * part / (f64::from(own.server.slots) * utilization);
                 add(name, Reason::Concurrency, value, units::replicas(replicas));
             }
-            SignalKind::Utilization { pool, target } if pool == index => {
+            SignalKind::Utilization { pool, target } | SignalKind::MeanUse { pool, target } if pool == index => {
                 let ratio = value / target;
                 let replicas = if (ratio - 1.0).abs() <= GUARD_TOLERANCE {
                     own.ready
                 } else {
                     units::replicas(f64::from(own.ready) * ratio)
                 };
-                add(name, Reason::UtilizationGuard, value, replicas);
+                let is_share = matches!(signal.kind, SignalKind::Utilization { .. });
+                let reason = if is_share {
+                    Reason::UtilizationGuard
+                } else {
+                    Reason::PerReplica
+                };
+                add(name, reason, value, replicas);
             }
             SignalKind::PerReplica { pool, target } if pool == index => {
                 add(name, Reason::PerReplica, value, units::replicas(value / target));
             }
-            SignalKind::Utilization { .. } | SignalKind::PerReplica { .. } => {}
+            SignalKind::ArrivalsPerReplica { pool, target } if pool == index => {
+                let rate = demand.shared_rates.get(position).copied().flatten().unwrap_or(value);
+                add(name, Reason::PerReplica, rate, units::replicas(rate / target));
+            }
+            SignalKind::Utilization { .. }
+            | SignalKind::MeanUse { .. }
+            | SignalKind::PerReplica { .. }
+            | SignalKind::ArrivalsPerReplica { .. } => {}
         }
     }
     if let Some(replicas) = seen.forecast.get(index).filter(|replicas| **replicas > 0) {

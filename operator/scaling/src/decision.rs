@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::freshness::Trust;
 use crate::learned::Counts;
+use crate::observation::Floor;
 use crate::policy::Balancing;
 use crate::sizing::{Request, Server};
 use crate::units::Moment;
@@ -52,6 +53,9 @@ pub struct PoolDecision {
     /// What is kept although nothing asks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
+    /// What a schedule asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<Floor>,
     /// Its pods.
     pub counts: Counts,
     /// What was known when deciding.
@@ -118,6 +122,8 @@ pub struct Model {
     pub start_seconds_p50: f64,
     /// Seconds in which nine of ten do.
     pub start_seconds_p90: f64,
+    /// Seconds after which one that has not become ready is stuck.
+    pub stuck_after_seconds: f64,
     /// The pool's part of the arrivals, per second.
     pub lambda: f64,
 }
@@ -185,6 +191,8 @@ pub enum Reason {
     ReplicasStuck,
     /// The minimum.
     MinReplicas,
+    /// A schedule: more than the minimum, for a while.
+    Schedule,
     /// The maximum.
     MaxReplicas,
     /// A limit on the speed.
@@ -220,6 +228,7 @@ impl Reason {
             Self::Starting => "Starting",
             Self::ReplicasStuck => "ReplicasStuck",
             Self::MinReplicas => "MinReplicas",
+            Self::Schedule => "Schedule",
             Self::MaxReplicas => "MaxReplicas",
             Self::RateLimited => "RateLimited",
             Self::Fallback => "Fallback",

@@ -23,7 +23,9 @@ pub(crate) struct Demand {
     pub trust: Vec<Trust>,
     /// Arrivals per second by signal, margin included, where it is a rate and trusted.
     pub rates: Vec<Option<f64>>,
-    /// The largest of them.
+    /// The same for the rates of which each replica should have an amount; they are no arrivals to be sized for.
+    pub shared_rates: Vec<Option<f64>>,
+    /// The largest of `rates`.
     pub lambda: f64,
     /// Variability of arrivals.
     pub scv: f64,
@@ -65,6 +67,7 @@ pub(crate) fn demand(policy: &Policy, seen: &Observations, state: &mut State, no
 
     let mut demand = Demand {
         rates: vec![None; trust.len()],
+        shared_rates: vec![None; trust.len()],
         lambda: 0.0,
         scv: policy.tuning.arrival_scv_min,
         queued: f64::from(seen.held_requests),
@@ -82,14 +85,19 @@ pub(crate) fn demand(policy: &Policy, seen: &Observations, state: &mut State, no
             continue;
         };
         match signal.kind {
-            SignalKind::ArrivalRate => {
+            SignalKind::ArrivalRate | SignalKind::ArrivalsPerReplica { .. } => {
                 let (Some(memory), Ok(sample)) = (state.signals.get_mut(index), reading) else {
                     continue;
                 };
                 let believed = memory.rate.believe(value, sample, slow_seconds, &policy.tuning, now);
-                demand.scv = demand.scv.max(believed.scv);
-                demand.lambda = demand.lambda.max(believed.lambda);
-                if let Some(rate) = demand.rates.get_mut(index) {
+                let rates = if signal.kind == SignalKind::ArrivalRate {
+                    demand.scv = demand.scv.max(believed.scv);
+                    demand.lambda = demand.lambda.max(believed.lambda);
+                    &mut demand.rates
+                } else {
+                    &mut demand.shared_rates
+                };
+                if let Some(rate) = rates.get_mut(index) {
                     *rate = Some(believed.lambda);
                 }
                 // A lower bound is no fall, and no experience.
@@ -99,7 +107,10 @@ pub(crate) fn demand(policy: &Policy, seen: &Observations, state: &mut State, no
                 }
             }
             SignalKind::Queued => waiting = waiting.max(value),
-            SignalKind::InFlight { .. } | SignalKind::Utilization { .. } | SignalKind::PerReplica { .. } => {}
+            SignalKind::InFlight { .. }
+            | SignalKind::Utilization { .. }
+            | SignalKind::MeanUse { .. }
+            | SignalKind::PerReplica { .. } => {}
         }
     }
     demand.queued += waiting;
@@ -143,6 +154,9 @@ fn absurd_above(policy: &Policy, state: &State, kind: &SignalKind) -> f64 {
             SignalKind::Queued => per_second * QUEUE_SECONDS.max(policy.objective.latency_seconds),
             SignalKind::InFlight { .. } => slots,
             SignalKind::Utilization { target, .. } => target.max(1.0),
-            SignalKind::PerReplica { pool, target } => most(*pool) * target,
+            SignalKind::MeanUse { target, .. } => *target,
+            SignalKind::PerReplica { pool, target } | SignalKind::ArrivalsPerReplica { pool, target } => {
+                most(*pool) * target
+            }
         }
 }

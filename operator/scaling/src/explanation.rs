@@ -50,6 +50,14 @@ pub fn sentence(decision: &Decision, pool: &PoolDecision) -> String {
         clauses.push(match step.reason {
             Reason::MaxReplicas => format!("at most {after}, wanted {before}"),
             Reason::MinReplicas => format!("at least {after}"),
+            Reason::Schedule => match &pool.floor {
+                Some(floor) => format!(
+                    "at least {after} until {} by schedule {}",
+                    floor.until.time_of_day(),
+                    floor.name
+                ),
+                None => format!("at least {after}"),
+            },
             Reason::RateLimited => format!("speed limit {after}, wanted {before}"),
             Reason::ReplicasStuck => format!("+{} for stuck replicas", after - before),
             Reason::InFlight => format!("{after} have requests in them"),

@@ -13,9 +13,9 @@ pub enum Trust {
     Ok(Amount),
     /// Nothing exists that could have load.
     Idle,
-    /// From some targets, at least half, and scaled up to all: good for growing only.
+    /// From some targets, at least half, and made one of all: good for growing only.
     Partial {
-        /// Scaled up to all targets.
+        /// Of all targets. The others are believed to have as much in a total, and to be idle in a mean, as the HorizontalPodAutoscaler has it.
         value: Amount,
         /// Targets that answered.
         up: u32,
@@ -122,10 +122,12 @@ pub fn judge(
     if up < all && (up == 0 || up * 2 < all) {
         return Trust::Missing(Absence::SeriesMissing);
     }
-    let of_all = if up < all {
-        Amount::new(value.get() * f64::from(all) / f64::from(up))
-    } else {
+    let of_all = if up >= all {
         Some(value)
+    } else if signal.kind.is_mean() {
+        Amount::new(value.get() * f64::from(up) / f64::from(all))
+    } else {
+        Amount::new(value.get() * f64::from(all) / f64::from(up))
     };
     match (of_all, sample.targets_covered) {
         (None, _) => Trust::Missing(Absence::Invalid),
@@ -139,6 +141,7 @@ pub fn judge(
 mod tests {
     use super::*;
     use crate::observation::Sample;
+    use crate::policy::SignalKind;
     use crate::test_support::{draft, seconds};
     use crate::units::Raw;
 
@@ -260,6 +263,22 @@ mod tests {
         ] {
             assert_eq!(at(now, reading, exists), expected, "{reading:?}");
         }
+    }
+
+    #[test]
+    fn of_a_part_a_total_is_made_up_and_a_mean_is_spread_thin() {
+        let of = |kind: SignalKind, value: f64| {
+            let signal = Signal {
+                kind,
+                ..draft().signals[0].clone()
+            };
+            let reading = Ok(sample(value, 3, 4));
+            judge(&reading, &signal, 1000.0, true, &mut Memory::default(), seconds(101)).for_growth()
+        };
+        let (pool, target) = (0, 1.0);
+        assert_eq!(of(SignalKind::PerReplica { pool, target }, 6.0), Some(8.0));
+        assert_eq!(of(SignalKind::Utilization { pool, target }, 6.0), Some(4.5));
+        assert_eq!(of(SignalKind::MeanUse { pool, target }, 6.0), Some(4.5));
     }
 
     #[test]

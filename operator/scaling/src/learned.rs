@@ -13,6 +13,10 @@ const PRIOR_COMPLETIONS: f64 = 20.0;
 const COMPLETIONS_MEMORY: f64 = 20_000.0;
 /// Start times that are kept.
 const STARTS_MAX: usize = 32;
+/// Seconds after which a replica that is not ready is stuck while no start has been measured: Kubernetes' own patience with a rollout.
+const STUCK_SECONDS_UNKNOWN: f64 = 600.0;
+/// The least of these seconds once some have been measured: an image that has to be pulled first takes longer than one that is there.
+const STUCK_SECONDS_MIN: f64 = 30.0;
 /// Variability of service times until it has been measured: between constant (0) and exponential (1).
 const SCV_PRIOR: f64 = 0.25;
 
@@ -84,6 +88,14 @@ impl StartEstimate {
         let index = ((last as f64 * share).round().max(0.0) as usize).min(last);
         all.get(index).copied().unwrap_or(pool.start_seconds_prior)
     }
+
+    /// Seconds from creation after which a replica that is not ready is stuck: twice what nine of ten need.
+    pub fn stuck_after_seconds(&self, pool: &Pool) -> f64 {
+        if self.seconds.is_empty() {
+            return STUCK_SECONDS_UNKNOWN;
+        }
+        (2.0 * self.quantile(pool, 0.9)).max(STUCK_SECONDS_MIN)
+    }
 }
 
 /// The pods of a pool, counted.
@@ -93,7 +105,7 @@ pub struct Counts {
     pub ready: u32,
     /// On their way, and still within a credible time.
     pub starting: u32,
-    /// On their way for longer than twice the time in which nine of ten start: not counted as capacity.
+    /// On their way for longer than is credible: not counted as capacity.
     pub stuck: u32,
     /// No node has room.
     pub unschedulable: u32,
@@ -104,13 +116,13 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Counts them; `start_p90` decides what is stuck.
-    pub fn of(pods: &[Pod], start_p90: f64, now: crate::units::Moment) -> Self {
+    /// Counts them; those that start for longer than `stuck_after_seconds` are stuck.
+    pub fn of(pods: &[Pod], stuck_after_seconds: f64, now: crate::units::Moment) -> Self {
         let mut counts = Self::default();
         for pod in pods {
             let counter = match pod.phase {
                 Phase::Ready => &mut counts.ready,
-                Phase::Starting if now.seconds_since(pod.created_at) > 2.0 * start_p90 => &mut counts.stuck,
+                Phase::Starting if now.seconds_since(pod.created_at) > stuck_after_seconds => &mut counts.stuck,
                 Phase::Starting => &mut counts.starting,
                 Phase::Unschedulable => &mut counts.unschedulable,
                 Phase::Terminating => &mut counts.terminating,
@@ -187,7 +199,19 @@ mod tests {
     #[test]
     fn a_pod_that_takes_too_long_is_stuck() {
         let pods = [pod(1, 0, Some(5)), pod(2, 50, None), pod(3, 0, None)];
-        let counts = Counts::of(&pods, 20.0, seconds(60));
+        let counts = Counts::of(&pods, 40.0, seconds(60));
         assert_eq!((counts.ready, counts.starting, counts.stuck), (1, 1, 1));
+    }
+
+    #[test]
+    fn how_long_is_too_long_is_measured_and_generous_until_it_is() {
+        let pool = &draft().pools[0];
+        let mut estimate = StartEstimate::default();
+        assert!((estimate.stuck_after_seconds(pool) - STUCK_SECONDS_UNKNOWN).abs() < 1e-9);
+        estimate.learn(&[pod(1, 100, Some(190))]);
+        assert!((estimate.stuck_after_seconds(pool) - 180.0).abs() < 1e-9);
+        let mut quick = StartEstimate::default();
+        quick.learn(&[1, 2, 3].map(|id| pod(id, 100, Some(101))));
+        assert!((quick.stuck_after_seconds(pool) - STUCK_SECONDS_MIN).abs() < 1e-9);
     }
 }

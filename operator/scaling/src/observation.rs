@@ -20,6 +20,20 @@ pub struct Observations {
     /// Replicas that a forecast asks for, per pool; a floor, never a reason to shrink.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub forecast: Vec<u32>,
+    /// What schedules ask for, per pool; a floor, never a reason to shrink.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub floors: Vec<Option<Floor>>,
+}
+
+/// Fewest replicas for a while.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Floor {
+    /// Name of the schedule, for people.
+    pub name: String,
+    /// Replicas.
+    pub replicas: u32,
+    /// When it ends.
+    pub until: Moment,
 }
 
 /// A number from outside, or why there is none.

@@ -103,6 +103,14 @@ pub struct Signal {
 pub enum SignalKind {
     /// Arrivals per second at the service, refused ones included: sized by Erlang's C for the objective.
     ArrivalRate,
+    /// Arrivals per second at the service over a short window, of which one replica of a pool should have `target`. Unlike [`Self::PerReplica`],
+    /// which takes its number as it is, a rise counts once it is more than chance.
+    ArrivalsPerReplica {
+        /// Index of the pool.
+        pool: usize,
+        /// Arrivals per second and replica.
+        target: f64,
+    },
     /// Requests of the service that wait: sized to drain them in time.
     Queued,
     /// Requests of the service in slots. `utilization` is the share of slots that should be busy.
@@ -117,6 +125,13 @@ pub enum SignalKind {
         /// Share that it should have; same unit as the samples.
         target: f64,
     },
+    /// Mean use per ready replica of one pool, as an amount such as cores or bytes. A guard as well.
+    MeanUse {
+        /// Index of the pool.
+        pool: usize,
+        /// Amount that it should be; same unit as the samples.
+        target: f64,
+    },
     /// Amount of the whole service, of which one replica of a pool should have `target`.
     PerReplica {
         /// Index of the pool.
@@ -124,6 +139,13 @@ pub enum SignalKind {
         /// Amount per replica.
         target: f64,
     },
+}
+
+impl SignalKind {
+    /// Whether its samples are a mean over the replicas, and not a total of them.
+    pub const fn is_mean(&self) -> bool {
+        matches!(self, Self::Utilization { .. } | Self::MeanUse { .. })
+    }
 }
 
 /// What is promised to callers.
@@ -231,9 +253,10 @@ impl Draft {
             let target_is_right = match signal.kind {
                 SignalKind::ArrivalRate | SignalKind::Queued => true,
                 SignalKind::InFlight { utilization } => utilization > 0.0 && utilization <= 1.0,
-                SignalKind::Utilization { pool, target } | SignalKind::PerReplica { pool, target } => {
-                    pool < count && positive(target)
-                }
+                SignalKind::Utilization { pool, target }
+                | SignalKind::MeanUse { pool, target }
+                | SignalKind::PerReplica { pool, target }
+                | SignalKind::ArrivalsPerReplica { pool, target } => pool < count && positive(target),
             };
             demand(
                 target_is_right,

@@ -18,6 +18,8 @@ pub(crate) struct Facts<'a> {
     pub counts: Counts,
     /// `spec.replicas`.
     pub from: u32,
+    /// Fewest replicas by a schedule; 0 without one.
+    pub floor: u32,
     /// Every signal is fresh.
     pub is_full: bool,
     /// Seconds without any signal, if so.
@@ -76,14 +78,19 @@ pub(crate) fn run(wanted: u32, facts: &Facts<'_>) -> Run {
     keep(&mut run, facts);
     make_up_for_stuck(&mut run, facts);
     run.at_least(Reason::MinReplicas, facts.pool.replicas_min);
+    run.at_least(Reason::Schedule, facts.floor);
     run.set(Reason::MaxReplicas, run.replicas.min(facts.pool.replicas_max));
     dare_to_shrink(&mut run, facts);
     limit_speed(&mut run, facts);
     fall_back(&mut run, facts);
     // Whatever held it: the bounds are the user's.
-    let bounded = run.replicas.clamp(facts.pool.replicas_min, facts.pool.replicas_max);
+    let floor = facts.floor.min(facts.pool.replicas_max);
+    let fewest = facts.pool.replicas_min.max(floor);
+    let bounded = run.replicas.clamp(fewest, facts.pool.replicas_max);
     let bound = if bounded < run.replicas {
         Reason::MaxReplicas
+    } else if floor > facts.pool.replicas_min {
+        Reason::Schedule
     } else {
         Reason::MinReplicas
     };

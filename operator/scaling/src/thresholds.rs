@@ -19,7 +19,9 @@ pub(crate) fn fill(policy: &Policy, seen: &Observations, state: &State, decision
         };
         let view = seen.pools.get(index).unwrap_or(&nothing);
         let server = pool.model.server();
-        let lower = pool.to.checked_sub(1).filter(|lower| *lower >= limits.replicas_min);
+        let scheduled = pool.floor.as_ref().map_or(0, |floor| floor.replicas);
+        let fewest = limits.replicas_min.max(scheduled);
+        let lower = pool.to.checked_sub(1).filter(|lower| *lower >= fewest);
         pool.thresholds = Some(Thresholds {
             up_above_rate: (pool.to < limits.replicas_max).then(|| sizing::rate_for_replicas(&server, pool.to)),
             up_above_queued: (pool.to < limits.replicas_max).then(|| queued(policy, pool, view, at)),

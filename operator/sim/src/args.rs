@@ -9,7 +9,7 @@ use crate::arrivals::Workload;
 use crate::error::{Error, Result};
 use crate::faults::Fault;
 use crate::generator::Generator;
-use crate::plant::{Service, StartModel};
+use crate::plant::{Balancing, Service, StartModel};
 use crate::scenario::{PEAK_PODS, SLO_SERVICE_TIMES, Scenario, ServiceLaw};
 use crate::time::{self, MILLISECOND, Nanos};
 use crate::trace::Trace;
@@ -44,6 +44,8 @@ pub enum Command {
     ///
     /// A trace may carry options of `run`, without their dashes, behind commas: `day.csv.zst,to=3600,thin=0.4,peak-pods=6`.
     Compare(CompareArgs),
+    /// Print when the requests of a workload arrive, as one JSON object: milliseconds since its beginning
+    Arrivals(ArrivalsArgs),
     /// List the policies
     Policies,
     /// Print a completion script for a shell
@@ -51,6 +53,14 @@ pub enum Command {
         /// The shell
         shell: Shell,
     },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Balance {
+    /// Whoever waits does so at the gateway, and goes to the least busy pod
+    Central,
+    /// By chance to a ready pod, to wait there: behind a Service of Kubernetes
+    Random,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -102,6 +112,18 @@ pub struct CompareArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct ArrivalsArgs {
+    #[command(flatten)]
+    pub load: LoadArgs,
+    /// Decides every draw
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Of the trace, so many seconds round its busiest minute, which lies at two thirds of them
+    #[arg(long, value_name = "S", conflicts_with_all = ["arrivals", "from", "to"], value_parser = clap::value_parser!(u64).range(1..))]
+    pub busiest: Option<u64>,
+}
+
+#[derive(Debug, Args)]
 pub struct LoadArgs {
     /// Recorded arrivals: CSV with the header `second,count`, or `arrival_ms` and further columns; plain or zstd
     #[arg(
@@ -137,6 +159,9 @@ pub struct WorldArgs {
     /// Serve batches of up to MAX, each in ALPHA + BETA x size milliseconds, instead of slots
     #[arg(long, value_name = "ALPHA:BETA:MAX", conflicts_with = "service_ms")]
     pub batch: Option<String>,
+    /// How requests reach pods
+    #[arg(long, value_enum, default_value = "central", conflicts_with = "batch")]
+    pub balancing: Balance,
     /// Mean service time; `auto` scales it so that the busiest 60 s need --peak-pods
     #[arg(long, value_name = "MS", default_value = "auto")]
     pub service_ms: String,
@@ -170,6 +195,9 @@ pub struct WorldArgs {
     /// Pods at the beginning, ready [default: what the first five minutes need at 70 %]
     #[arg(long, value_name = "N")]
     pub initial_replicas: Option<u32>,
+    /// The first part of a run, which is not scored
+    #[arg(long, value_name = "S", default_value_t = 300.0)]
+    pub warm_up_s: f64,
     /// Nodes, each with room for --pods-per-node; beyond that pods are Pending [default: unlimited]
     #[arg(long, value_name = "N")]
     pub nodes: Option<u32>,
@@ -188,7 +216,7 @@ pub struct WorldArgs {
     /// Requests that the gateways hold; more are refused
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     pub queue: usize,
-    /// A request that waits for longer is given up
+    /// A request that waits for longer at the gateway is given up
     #[arg(long, value_name = "S", default_value_t = 300.0)]
     pub hold_s: f64,
     /// A pod that still works this long after it was told to end is killed
@@ -220,6 +248,10 @@ impl WorldArgs {
                 None => Service::Slots(self.slots),
                 Some(text) => batch(text)?,
             },
+            balancing: match self.balancing {
+                Balance::Central => Balancing::Central,
+                Balance::Random => Balancing::Random,
+            },
             service_cv: self.cs,
             service_law: match self.service_law {
                 Law::Lognormal => ServiceLaw::LogNormal,
@@ -229,6 +261,7 @@ impl WorldArgs {
             start: start(&self.start_s, self.warm_share)?,
             min_replicas: self.min_replicas,
             max_replicas: self.max_replicas,
+            warm_up: seconds("--warm-up-s", self.warm_up_s)?,
             scrape_interval: seconds("--scrape-s", self.scrape_s)?,
             scrape_failure: self.scrape_failure,
             gateways: self.gateways,

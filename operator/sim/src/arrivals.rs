@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::generator::Generator;
 use crate::random::{Purpose, Sequence, Stream};
-use crate::time::{NEVER, Nanos, SECOND};
+use crate::time::{MILLISECOND, NEVER, Nanos, SECOND};
 use crate::trace::Trace;
 
 /// Where arrivals come from.
@@ -47,6 +47,33 @@ impl Workload {
             }
         };
         Ok(Self::Recorded { trace, thin })
+    }
+
+    /// So many seconds of a trace, or all of it, in which the busiest minute begins at two thirds; and where they begin.
+    pub fn round_busiest(self, seconds: u64) -> Result<(u64, Self)> {
+        let Self::Recorded { trace, thin } = self else {
+            return Ok((0, self));
+        };
+        let whole = Self::Recorded { trace, thin: 1.0 };
+        let (busiest, _) = busiest(&whole.per_second(0), 60);
+        let Self::Recorded { trace, .. } = whole else {
+            return Ok((0, whole));
+        };
+        let length = trace.seconds();
+        let seconds = seconds.min(length);
+        let from = busiest.saturating_sub(seconds * 2 / 3).min(length - seconds);
+        Ok((from, Self::recorded(trace, from, Some(from + seconds), thin)?))
+    }
+
+    /// When the requests of one seed arrive, in whole milliseconds.
+    pub fn instants_ms(&self, seed: u64) -> Vec<u64> {
+        let mut arrivals = self.arrivals(seed);
+        let mut all = Vec::new();
+        while arrivals.peek() != NEVER {
+            all.push(arrivals.peek() / MILLISECOND);
+            arrivals.advance();
+        }
+        all
     }
 
     pub fn seconds(&self) -> u64 {
@@ -253,6 +280,31 @@ mod tests {
         // Uniform: the mean place of 500 lies within four standard deviations of the middle.
         let places: f64 = all[3..503].iter().map(|at| time::to_seconds(*at) - 2.0).sum::<f64>() / 500.0;
         assert!((places - 0.5).abs() < 4.0 * (1.0_f64 / 12.0 / 500.0).sqrt(), "{places}");
+    }
+
+    #[test]
+    fn the_busiest_minute_lies_at_two_thirds_of_what_is_cut_out_round_it() {
+        let mut counts = vec![1; 7200];
+        counts[3600..3660].fill(9);
+        let part = |counts: Vec<u32>, seconds| {
+            let whole = Workload::recorded(Trace::Counts(counts), 0, None, 1.0).unwrap();
+            let (from, part) = whole.round_busiest(seconds).unwrap();
+            (from, part.per_second(1))
+        };
+        let (from, cut) = part(counts.clone(), 1200);
+        assert_eq!((from, cut.len()), (2800, 1200));
+        assert!(cut[800..860].iter().all(|count| *count == 9) && cut[799] == 1 && cut[860] == 1);
+        // Neither before the trace nor beyond it.
+        assert_eq!(part(counts[3500..].to_vec(), 1200).0, 0);
+        assert_eq!(part(counts[..3700].to_vec(), 1200).0, 2500);
+        assert_eq!(part(counts[..600].to_vec(), 1200).1.len(), 600);
+    }
+
+    #[test]
+    fn instants_are_those_that_are_simulated() {
+        let times = Trace::Times(vec![0, 1_500 * MILLISECOND, 1_500 * MILLISECOND, 9_999 * MILLISECOND]);
+        let workload = Workload::recorded(times, 1, None, 1.0).unwrap();
+        assert_eq!(workload.instants_ms(3), [500, 500, 8_999]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::CommandFactory as _;
 
-use crate::args::{Cli, Command, RunArgs};
+use crate::args::{ArrivalsArgs, Cli, Command, RunArgs};
 use crate::compare;
 use crate::error::{Error, Result};
 use crate::policies;
@@ -20,6 +20,7 @@ pub fn main(cli: Cli) -> ExitCode {
     let done = match cli.command {
         Command::Run(args) => simulate(*args),
         Command::Compare(args) => compare::compare(&args),
+        Command::Arrivals(args) => arrivals(&args),
         Command::Policies => {
             let lines: Vec<String> = policies::NAMES
                 .iter()
@@ -44,6 +45,17 @@ pub fn main(cli: Cli) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn arrivals(args: &ArrivalsArgs) -> Result<String> {
+    let mut workload = args.load.workload()?;
+    let mut from = args.load.from;
+    if let Some(seconds) = args.busiest {
+        (from, workload) = workload.round_busiest(seconds)?;
+    }
+    let instants = workload.instants_ms(args.seed);
+    let text = serde_json::json!({"from": from, "seconds": workload.seconds(), "arrival_ms": instants});
+    Ok(text.to_string() + "\n")
 }
 
 fn simulate(args: RunArgs) -> Result<String> {

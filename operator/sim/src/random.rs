@@ -19,6 +19,8 @@ pub enum Purpose {
     Scrape = 6,
     /// Which pods or targets a fault hits.
     Fault = 7,
+    /// Which pod a request goes to, by number of the request.
+    Balance = 8,
 }
 
 /// Draws of one purpose, by index. Any index may be asked for, in any order.

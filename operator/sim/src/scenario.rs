@@ -4,7 +4,7 @@ use crate::arrivals::{self, Workload};
 use crate::error::{Error, Result};
 use crate::faults::{Fault, Start};
 use crate::metrics::ScrapeSettings;
-use crate::plant::{PlantSettings, Service, StartModel};
+use crate::plant::{Balancing, PlantSettings, Service, StartModel};
 use crate::random::{LogNormal, Purpose, Stream};
 use crate::score::{Terms, WARM_UP};
 use crate::time::{MINUTE, NEVER, Nanos, SECOND};
@@ -23,6 +23,7 @@ pub enum ServiceLaw {
 pub struct Scenario {
     pub seed: u64,
     pub service: Service,
+    pub balancing: Balancing,
     /// Mean service time of a request that is alone.
     pub service_mean: Nanos,
     pub service_cv: f64,
@@ -36,6 +37,8 @@ pub struct Scenario {
     pub min_replicas: Option<u32>,
     pub max_replicas: u32,
     pub initial_replicas: u32,
+    /// The first part of a run, which is not scored.
+    pub warm_up: Nanos,
     pub scrape_interval: Nanos,
     pub scrape_failure: f64,
     pub gateways: u64,
@@ -59,6 +62,7 @@ impl Default for Scenario {
         Self {
             seed: 1,
             service: Service::Slots(4),
+            balancing: Balancing::default(),
             service_mean: SECOND,
             service_cv: 0.5,
             service_law: ServiceLaw::LogNormal,
@@ -71,6 +75,7 @@ impl Default for Scenario {
             min_replicas: None,
             max_replicas: 60,
             initial_replicas: 1,
+            warm_up: WARM_UP,
             scrape_interval: 5 * SECOND,
             scrape_failure: 0.0,
             gateways: 3,
@@ -133,12 +138,12 @@ impl Scenario {
     pub fn check(&self, seconds: u64) -> Result<()> {
         let end = seconds.saturating_mul(SECOND);
         let tail = self.slo.saturating_mul(2);
-        if end <= WARM_UP.saturating_add(tail) {
+        if end <= self.warm_up.saturating_add(tail) {
             return Err(Error::option(
                 "--trace",
                 format!(
                     "lasts {seconds} s, and the first {} s and the last {} s are not scored: nothing is left; take a longer part",
-                    WARM_UP / SECOND,
+                    self.warm_up / SECOND,
                     tail.div_ceil(SECOND)
                 ),
             ));
@@ -154,7 +159,13 @@ impl Scenario {
             }
         }
         let lanes = self.service.slots();
+        let is_batch = matches!(self.service, Service::Batch { .. });
         let problems = [
+            (
+                is_batch && self.balancing == Balancing::Random,
+                "--balancing random",
+                "is for slots: batches are made of what waits at the gateway",
+            ),
             (lanes == 0, "--slots", "must be at least 1"),
             (self.service_mean == 0, "--service-ms", "must be above 0"),
             (self.scrape_interval == 0, "--scrape-s", "must be above 0"),
@@ -192,6 +203,7 @@ impl Scenario {
         PlantSettings {
             seed: self.seed,
             service: self.service,
+            balancing: self.balancing,
             start: self.start,
             queue_capacity: self.queue_capacity,
             hold: self.hold,
@@ -213,7 +225,7 @@ impl Scenario {
         Terms {
             slo: self.slo,
             epsilon: self.epsilon,
-            from: WARM_UP,
+            from: self.warm_up,
             to: end.saturating_sub(self.slo.saturating_mul(2)),
             slots: self.lanes(),
         }

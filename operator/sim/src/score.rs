@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::plant::{Loss, Outcomes, Totals};
 use crate::time::{MINUTE, Nanos, SECOND, to_seconds};
 
-/// The first part of a run is not scored: nobody knows anything yet.
+/// The first part of a run is not scored, where nothing else is said: nobody knows anything yet.
 pub const WARM_UP: Nanos = 300 * SECOND;
 /// A change of direction within this time is a reversal.
 const REVERSAL_WINDOW: Nanos = 5 * MINUTE;

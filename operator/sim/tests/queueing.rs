@@ -3,7 +3,7 @@
 
 use tidewright_sim::arrivals::Workload;
 use tidewright_sim::generator::Generator;
-use tidewright_sim::plant::Service;
+use tidewright_sim::plant::{Balancing, Service};
 use tidewright_sim::policies;
 use tidewright_sim::run::{self, Unwatched};
 use tidewright_sim::scenario::{Scenario, ServiceLaw};
@@ -76,6 +76,29 @@ fn the_mean_wait_of_one_general_server_is_pollaczeks_and_khinchines() {
         let what = format!("M/G/1 at {utilisation}, cv {cv}");
         assert_near(&what, score.mean_ms - 100.0, wait_ms, 0.04);
     }
+}
+
+#[test]
+fn behind_a_service_each_pod_is_a_queue_of_its_own() {
+    let workload = Workload::Generated(Generator::parse("poisson:35:8h").unwrap());
+    let scenario = Scenario {
+        service: Service::Slots(1),
+        balancing: Balancing::Random,
+        service_mean: 100 * MILLISECOND,
+        service_law: ServiceLaw::Exponential,
+        initial_replicas: 5,
+        max_replicas: 5,
+        ..Scenario::default()
+    };
+    let mut policy = policies::build("fixed", Settings::default(), &scenario, &workload).unwrap();
+    let score = run::run(&scenario, &workload, policy.as_mut(), &mut Unwatched).unwrap();
+    // Five times M/M/1 at 0.7, whose latency is exponential with the mean S / (1 - 0.7); one queue for all five would make it 118 ms.
+    assert_near("mean", score.mean_ms, 100.0 / 0.3, 0.05);
+    assert_near("p99", score.p99_ms, 100.0_f64.ln() * 100.0 / 0.3, 0.08);
+    assert_eq!(
+        (score.lost_all, score.arrived_all),
+        (0, score.served_all + score.unfinished_all)
+    );
 }
 
 #[test]

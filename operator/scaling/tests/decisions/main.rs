@@ -4,6 +4,8 @@
 mod mix;
 mod properties;
 mod records;
+mod schedules;
 mod script;
 mod signals;
 mod timelines;
+mod two_sources;

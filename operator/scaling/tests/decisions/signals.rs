@@ -97,6 +97,59 @@ fn a_utilization_is_brought_to_its_target() {
     }
 }
 
+/// 77 of 70 is a tenth more, and 1.1 in floats is not.
+#[test]
+fn a_tenth_more_or_less_is_within_the_tolerance() {
+    for percent in [20.0, 30.0, 50.0, 70.0, 90.0] {
+        let policy = signals(&[("cpu", utilization(percent / 100.0))]);
+        for tenths in [9.0, 11.0] {
+            let value: f64 = percent * tenths / 1000.0;
+            let (pool, text) = decided(&policy, &seen(10, &[value]));
+            assert_eq!(pool.proposals[0].replicas, 10, "{value} of {percent} %: {text}");
+        }
+    }
+}
+
+/// As the HorizontalPodAutoscaler has an AverageValue of a resource: with the tolerance, and told as an amount.
+#[test]
+fn a_mean_amount_is_brought_to_its_target() {
+    let policy = signals(&[("memory", SignalKind::MeanUse { pool: 0, target: 200e6 })]);
+    for (value, ready, expected) in [
+        (300e6, 4, 6),
+        (216e6, 4, 4),
+        (184e6, 4, 4),
+        (100e6, 4, 2),
+        (224e6, 4, 5),
+    ] {
+        let (pool, text) = decided(&policy, &seen(ready, &[value]));
+        assert_eq!(pool.proposals[0].replicas, expected, "{value}: {text}");
+    }
+    let (pool, text) = decided(&policy, &seen(4, &[300e6]));
+    assert_eq!(pool.reason, Reason::PerReplica);
+    assert_eq!(text, "6 cpu: memory 300000000 needs 6");
+}
+
+/// A part of the replicas makes a pool grow by no more than all of them would if the others were idle, and never shrinks it.
+#[test]
+fn a_guard_over_a_part_grows_by_what_it_knows_and_shrinks_nothing() {
+    let policy = signals(&[("cpu", utilization(0.5))]);
+    let part = |value: f64, up: u32| {
+        let mut seen = seen(4, &[value]);
+        if let Ok(sample) = &mut seen.signals[0] {
+            (sample.targets_up, sample.targets_all) = (up, 4);
+        }
+        decided(&policy, &seen).0
+    };
+    // Three of four at twice the target are six replicas' worth of work.
+    assert_eq!(part(1.0, 3).to, 6);
+    assert_eq!(part(1.0, 4).to, 8);
+    // New ones that say nothing yet are no reason to grow again.
+    assert_eq!(part(1.0, 2).to, 4);
+    assert_eq!((part(0.1, 3).to, part(0.1, 3).reason), (4, Reason::FailStatic));
+    // Too few speak for all.
+    assert_eq!((part(2.0, 1).to, part(2.0, 1).reason), (4, Reason::FailStatic));
+}
+
 #[test]
 fn of_several_guards_the_neediest_counts_and_is_named() {
     let policy = signals(&[

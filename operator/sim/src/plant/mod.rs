@@ -1,6 +1,7 @@
 //! The world that a policy steers: a gateway that queues, pods that start, serve, drain and die, nodes that can be full.
 
 mod balance;
+mod chance;
 mod deletion;
 mod pod;
 mod serve;
@@ -46,11 +47,22 @@ impl Service {
     }
 }
 
+/// How requests reach pods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Balancing {
+    /// Whoever waits does so at the gateway; whoever is served is so by the least busy pod.
+    #[default]
+    Central,
+    /// A request goes to a ready pod by chance and waits there: behind a Service of Kubernetes.
+    Random,
+}
+
 /// What does not change during a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PlantSettings {
     pub seed: u64,
     pub service: Service,
+    pub balancing: Balancing,
     pub start: StartModel,
     /// Requests that the gateway holds; more are refused.
     pub queue_capacity: usize,
@@ -125,6 +137,9 @@ pub struct Plant {
     /// Factor on the start times of pods that get their node now.
     start_factor: f64,
     queue: VecDeque<Request>,
+    /// Requests that wait at each place, and all of them.
+    at_pods: Vec<VecDeque<Request>>,
+    at_pods_all: u64,
     balance: Balance,
     completions: BinaryHeap<Reverse<Completion>>,
     /// Requests of the batch that each place serves.
@@ -180,6 +195,8 @@ impl Plant {
             desired: 0,
             start_factor: 0.0,
             queue: VecDeque::new(),
+            at_pods: Vec::new(),
+            at_pods_all: 0,
             balance: Balance::new(settings.service.lanes()),
             completions: BinaryHeap::new(),
             batches: Vec::new(),
@@ -218,6 +235,7 @@ impl Plant {
             } else {
                 self.pods.push(Some(pod));
                 self.batches.push(Vec::new());
+                self.at_pods.push(VecDeque::new());
                 self.balance.grow(self.pods.len());
             }
         }

@@ -8,10 +8,10 @@ use crate::time::{NEVER, Nanos};
 /// The end of a service, or of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Completion {
-    at: Nanos,
-    place: u32,
+    pub(super) at: Nanos,
+    pub(super) place: u32,
     /// Of a batch: of its first request.
-    request: Reverse<(Nanos, Nanos)>,
+    pub(super) request: Reverse<(Nanos, Nanos)>,
 }
 
 /// What became of an arrival.
@@ -28,6 +28,9 @@ impl Plant {
     pub fn arrive(&mut self, now: Nanos, request: Request, outcomes: &mut impl Outcomes) -> Arrived {
         self.totals.arrived += 1;
         self.accrue(now);
+        if let Some(arrived) = self.arrive_at_pod(now, request) {
+            return arrived;
+        }
         // Whoever waits takes a slot when it becomes free: one that is free now is nobody's.
         if let Some(place) = self.balance.least() {
             self.start(place, request, now);
@@ -81,10 +84,13 @@ impl Plant {
             self.totals.count(service);
             outcomes.served(arrived, now);
         }
-        let occupied = pod.occupied;
+        let (occupied, phase) = (pod.occupied, pod.phase);
         pod.occupied -= 1;
-        if pod.phase == Phase::Draining {
-            if pod.occupied == 0 {
+        if self.serve_own(place, now) {
+            return;
+        }
+        if phase == Phase::Draining {
+            if occupied == 1 {
                 self.remove(place, now, outcomes);
             }
             return;
@@ -96,7 +102,7 @@ impl Plant {
         }
     }
 
-    /// When the request that has waited longest is given up, or [`NEVER`].
+    /// When the request that has waited longest at the gateway is given up, or [`NEVER`].
     #[inline]
     pub fn next_expiry(&self) -> Nanos {
         self.queue
@@ -187,19 +193,20 @@ impl Plant {
             self.in_service -= 1;
             outcomes.lost(arrived, now, Loss::Killed);
         }
+        self.lose_at_pod(place, now, outcomes);
     }
 
     /// Brings the integral of the requests in the system up to `now`; due before their number changes.
     #[inline]
     pub(super) fn accrue(&mut self, now: Nanos) {
-        let inside = self.in_service + self.queue.len() as u64;
+        let inside = self.in_service + self.queued();
         self.concurrency += u128::from(now - self.accrued_at) * u128::from(inside);
         self.accrued_at = now;
     }
 
     /// Integral over time of the requests in the system, in request-nanoseconds, until `now`.
     pub fn concurrency_integral(&self, now: Nanos) -> u128 {
-        let inside = self.in_service + self.queue.len() as u64;
+        let inside = self.in_service + self.queued();
         self.concurrency + u128::from(now - self.accrued_at) * u128::from(inside)
     }
 
@@ -209,7 +216,7 @@ impl Plant {
 
     /// Requests that wait.
     pub fn queued(&self) -> u64 {
-        self.queue.len() as u64
+        self.queue.len() as u64 + self.at_pods_all
     }
 
     /// Requests in service.
@@ -227,6 +234,7 @@ impl Plant {
             .map(|Reverse(completion)| completion.request.0.0);
         self.queue
             .iter()
+            .chain(self.at_pods.iter().flatten())
             .map(|request| request.arrived)
             .chain(batched)
             .chain(in_slots)

@@ -11,7 +11,7 @@ use tidewright_scaling::{Moment, Policy as ScalingPolicy, State, step};
 
 use crate::error::{Error, Result};
 use crate::metrics::{Absence, Answer, Counter, Gauge};
-use crate::plant::{DeletionOrder, Phase};
+use crate::plant::{self, DeletionOrder, Phase};
 use crate::policy::{Decision, Policy, Pushed, View};
 use crate::scenario::Scenario;
 use crate::settings::Settings;
@@ -33,6 +33,10 @@ pub struct Ours {
     state: State,
     period: Nanos,
     window: Nanos,
+    /// Of the rate that is pushed.
+    push_window: Nanos,
+    /// Whether service times are measured, and requests in service counted by pod.
+    is_learning: bool,
     /// Whether the servers push what they know; without it everything comes through Prometheus.
     is_pushed: bool,
     /// What was pushed, back to the beginning of the window.
@@ -80,7 +84,11 @@ impl Ours {
             pools: vec![pool],
             signals,
             objective,
-            balancing: Balancing::Central,
+            // As the operator does, it knows how requests reach pods.
+            balancing: match scenario.balancing {
+                plant::Balancing::Central => Balancing::Central,
+                plant::Balancing::Random => Balancing::Random,
+            },
             fallback: Fallback::default(),
             up_limits: Vec::new(),
             down_limits: default_down_limits(),
@@ -88,11 +96,14 @@ impl Ours {
         }
         .check()
         .map_err(|problem| Error::option("--policy tidewright", problem))?;
+        let window = settings.take_span("window", window)?;
         Ok(Self {
             policy,
             state: State::default(),
             period,
-            window: settings.take_span("window", window)?,
+            window,
+            push_window: settings.take_span("push-window", window)?,
+            is_learning: settings.take("learn", true)?,
             is_pushed,
             pushes: VecDeque::new(),
         })
@@ -123,8 +134,8 @@ impl Ours {
             signals,
             pools: vec![PoolView {
                 replicas: view.desired(),
-                pods: view.pods().map(pod).collect(),
-                service,
+                pods: view.pods().map(|seen| pod(seen, self.is_learning)).collect(),
+                service: service.filter(|_| self.is_learning),
             }],
             held_requests: held.map_or(0, |pushed| pushed.queued as u32),
             ..Observations::default()
@@ -138,7 +149,7 @@ impl Ours {
         };
         let last = self.pushes.back().map(|(_, before)| *before);
         self.pushes.push_back((now, pushed));
-        while self.pushes.get(1).is_some_and(|(at, _)| *at + self.window <= now) {
+        while self.pushes.get(1).is_some_and(|(at, _)| *at + self.push_window <= now) {
             self.pushes.pop_front();
         }
         let rate = match self.pushes.front() {
@@ -251,7 +262,7 @@ fn parts(share: f64) -> u32 {
     (share * PARTS).round() as u32
 }
 
-fn pod(pod: crate::policy::PodView) -> Pod {
+fn pod(pod: crate::policy::PodView, is_counted: bool) -> Pod {
     Pod {
         id: pod.ordinal,
         created_at: moment(pod.created),
@@ -262,7 +273,7 @@ fn pod(pod: crate::policy::PodView) -> Pod {
             Phase::Ready => observation::Phase::Ready,
             Phase::Draining => observation::Phase::Terminating,
         },
-        in_flight: Some(pod.in_flight),
+        in_flight: is_counted.then_some(pod.in_flight),
     }
 }
 
