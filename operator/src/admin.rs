@@ -100,7 +100,9 @@ async fn records(
         .ledger()
         .read(&key, Moment::from_millis(from), Moment::from_millis(to));
     if kept.is_empty() {
-        let text = format!("no decision about {key} is kept: the operator decides in the modes Advise and Direct\n");
+        let text = format!(
+            "no decision about {key} is kept: the operator decides about what scales by signals that it measures\n"
+        );
         return (StatusCode::NOT_FOUND, text).into_response();
     }
     let lines = futures::stream::iter(kept).map(|kept| kept.lines().map(Bytes::from));

@@ -91,11 +91,16 @@ pub struct RunArgs {
     #[arg(long, env = "TIDEWRIGHT_HOLD_SECONDS", default_value = "0", value_parser = seconds_or_none)]
     pub hold_seconds: Duration,
 
-    /// Seconds between two decisions of the operator's own autoscaler (modes Advise and Direct).
+    /// Seconds between two decisions of the operator's own autoscaler about a service in mode Advise or Direct. In mode Hpa, 15.
     #[arg(long, env = "TIDEWRIGHT_SCALING_INTERVAL_SECONDS", default_value = "1", value_parser = seconds)]
     pub scaling_interval_seconds: Duration,
 
-    /// Bytes of memory for the ledger: every decision with what it was made of, for `kubectl tide` (modes Advise and Direct). 0: none is kept.
+    /// Ask the pods themselves what they do at each such decision (GET /signals on their admin port), beside Prometheus. Then nothing shrinks unless
+    /// both are known. Needs a way to the pods' addresses.
+    #[arg(long, env = "TIDEWRIGHT_ASK_PODS", default_value_t = true, action = clap::ArgAction::Set)]
+    pub ask_pods: bool,
+
+    /// Bytes of memory for the ledger: every decision, in every mode, with what it was made of, for `kubectl tide`. 0: none is kept.
     #[arg(long, env = "TIDEWRIGHT_LEDGER_BYTES", default_value_t = 8 << 20)]
     pub ledger_bytes: usize,
 

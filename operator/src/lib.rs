@@ -14,6 +14,7 @@ pub mod ledger;
 pub mod metrics;
 pub mod metrics_api;
 pub mod plugin;
+pub mod pods;
 pub mod run;
 pub mod sources;
 pub mod status;

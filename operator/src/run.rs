@@ -26,6 +26,7 @@ use crate::cluster::record::Recorder;
 use crate::cluster::watch::WATCH_SECONDS;
 use crate::cluster::watches::Watches;
 use crate::controller::context::{Context, Failures};
+use crate::controller::last_valid::LastValid;
 use crate::controller::settled::Settled;
 use crate::controller::written::Written;
 use crate::domain::decided::Decisions;
@@ -145,6 +146,7 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
         metrics: metrics.clone(),
         reconcile_timeout: args.reconcile_timeout_seconds,
         failures: Failures::default(),
+        last_valid: LastValid::default(),
         settled: Settled::default(),
         written: Written::default(),
     });

@@ -50,6 +50,7 @@ pub(crate) fn pod_settings() -> PodSettings {
         image_pull_policy: "IfNotPresent".to_owned(),
         drain_grace_seconds: 5,
         monitoring_namespace: Some("monitoring".to_owned()),
+        asking_namespace: Some("tidewright-system".to_owned()),
     }
 }
 

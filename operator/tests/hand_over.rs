@@ -93,6 +93,7 @@ async fn writes_of(owner: &'static str) -> (error::Result<()>, Vec<(String, Valu
         image_pull_policy: "Never".to_owned(),
         drain_grace_seconds: 5,
         monitoring_namespace: None,
+        asking_namespace: None,
     };
     let (_sender, term) = watch::channel(Term::Unlimited);
     let wanted = desired::build(&service, &settings, true);

@@ -20,6 +20,7 @@ use tidewright_operator::cluster::record::Recorder;
 use tidewright_operator::cluster::watches::Watches;
 use tidewright_operator::controller;
 use tidewright_operator::controller::context::{Context, Failures};
+use tidewright_operator::controller::last_valid::LastValid;
 use tidewright_operator::controller::settled::Settled;
 use tidewright_operator::controller::written::Written;
 use tidewright_operator::domain::decided::Decisions;
@@ -33,13 +34,15 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 const POISON: &str = "poison()";
+/// A service whose number was set by hand and has had its time, which the API server does not let us end.
+const OVERDUE: &str = "overdue";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What was written: path and body.
 type Writes = Arc<Mutex<Vec<(String, Value)>>>;
 
 fn service(name: &str, query: &str) -> Value {
-    json!({
+    let mut service = json!({
         "metadata": {"name": name, "namespace": "demo", "uid": format!("uid-{name}"), "generation": 1, "resourceVersion": "1"},
         "spec": {"predictor": {
             "model": {"modelFormat": {"name": "onnx"}, "storageUri": "file:///models/a.onnx"},
@@ -47,7 +50,15 @@ fn service(name: &str, query: &str) -> Value {
             "autoScaling": {"mode": "Hpa", "metrics": [{"type": "External", "external": {
                 "metric": {"backend": "prometheus", "query": query}, "target": {"type": "Value", "value": "1"}}}]},
         }},
-    })
+    });
+    if name == OVERDUE {
+        let predictor = &mut service["spec"]["predictor"];
+        predictor["replicas"] = json!(2);
+        predictor["autoScaling"]["overrideTTL"] = json!("1s");
+        service["status"] =
+            json!({"override": {"replicas": 2, "since": "2026-01-01T00:00:00Z", "until": "2026-01-01T00:00:01Z"}});
+    }
+    service
 }
 
 fn reply(status: StatusCode, body: &Value) -> Response<Body> {
@@ -82,6 +93,11 @@ async fn answer(
         };
         let list = json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": items});
         return Ok(reply(StatusCode::OK, &list));
+    }
+    if path.ends_with("/scale") {
+        let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "no", "reason": "Forbidden", "code": 403});
+        writes.lock().unwrap().push((path, Value::Null));
+        return Ok(reply(StatusCode::FORBIDDEN, &status));
     }
     if path.ends_with("/deployments/hung-cpu") {
         std::future::pending::<()>().await;
@@ -148,6 +164,8 @@ impl Running {
             times: Times {
                 rate_window: Duration::from_secs(30),
                 stale_after: Duration::from_secs(60),
+                has_prometheus: false,
+                asks_pods: None,
             },
             decisions: Arc::new(Decisions::default()),
             signals,
@@ -167,10 +185,12 @@ impl Running {
                 image_pull_policy: "Never".to_owned(),
                 drain_grace_seconds: 5,
                 monitoring_namespace: None,
+                asking_namespace: None,
             },
             metrics: Metrics::default(),
             reconcile_timeout,
             failures: Failures::default(),
+            last_valid: LastValid::default(),
             settled: Settled::default(),
             written: Written::default(),
         });
@@ -211,10 +231,13 @@ impl Running {
 
     /// How often the Deployment of the good service was applied.
     fn applied(&self) -> usize {
+        self.wrote("/deployments/good-cpu")
+    }
+
+    /// How often a path that ends so was written to.
+    fn wrote(&self, end: &str) -> usize {
         let all = self.writes.lock().unwrap();
-        all.iter()
-            .filter(|(path, _)| path.ends_with("/deployments/good-cpu"))
-            .count()
+        all.iter().filter(|(path, _)| path.ends_with(end)).count()
     }
 
     async fn end(self) {
@@ -256,5 +279,13 @@ async fn a_reconcile_that_does_not_end_is_given_up_says_so_and_stops_no_other() 
     let before = running.applied();
     running.ask("good").await;
     until("another reconcile of the other object", || running.applied() > before).await;
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_number_by_hand_that_cannot_be_taken_back_keeps_nothing_from_being_applied() {
+    let running = Running::start([OVERDUE, "good"], Duration::from_secs(10));
+    until("the try to take it back", || running.wrote("/overdue/scale") >= 1).await;
+    until("its Deployment", || running.wrote("/deployments/overdue-cpu") >= 1).await;
     running.end().await;
 }

@@ -57,6 +57,8 @@ reasons! {
     RollingOut,
     /// Fewer replicas are ready than must be.
     NotEnoughReplicas,
+    /// Replicas take too long to become ready: scaling does not count on them.
+    ReplicasStuck,
     /// The scheduler finds no node.
     Unschedulable,
     /// No node has a free GPU of the kind that is asked for.

@@ -31,6 +31,10 @@ pub fn max_latency_millis() -> i32 {
 pub fn percentile() -> i32 {
     95
 }
+/// The one that no government changes.
+pub fn time_zone() -> String {
+    "UTC".to_owned()
+}
 /// Zero stands for "scaled automatically": the scale subresource needs a number to be there.
 pub fn replicas() -> i32 {
     crate::scaling::REPLICAS_AUTOMATIC

@@ -24,6 +24,8 @@ pub const REPLICAS_WRITER: &str = "serving.tidewright.dev/replicas";
 pub const REPLICAS_FIXED: &str = "fixed";
 /// An autoscaler writes it: a HorizontalPodAutoscaler, or the operator's own through the scale subresource. The reconcile never does.
 pub const REPLICAS_AUTOSCALED: &str = "autoscaled";
+/// Kubernetes' own key: of the ready pods of a ReplicaSet those of the lowest cost are removed first. None is 0.
+pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 /// Field manager of everything that the reconcile applies.
 pub const FIELD_MANAGER: &str = "tidewright";
@@ -31,6 +33,8 @@ pub const FIELD_MANAGER: &str = "tidewright";
 pub const STATUS_MANAGER: &str = "tidewright-status";
 /// Field manager of the operator's own autoscaler (mode Direct), which writes `spec.replicas` through the scale subresource and nothing else.
 pub const SCALE_MANAGER: &str = "tidewright-scale";
+/// Field manager of [`DELETION_COST`] on pods: of somebody else's value it takes nothing.
+pub const DELETION_COST_MANAGER: &str = "tidewright-deletion-cost";
 /// Holds `spec.replicas` for the moment between a fixed number and a HorizontalPodAutoscaler, so that dropping our claim does not reset it to 1.
 pub const HANDOVER_MANAGER: &str = "tidewright-handover";
 

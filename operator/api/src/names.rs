@@ -6,6 +6,8 @@ pub const SERVICE_NAME_CHARS_MAX: usize = 40;
 pub const POOL_NAME_CHARS_MAX: usize = 12;
 /// Hexadecimal digits of a content hash in a name.
 pub const HASH_CHARS: usize = 10;
+/// The container that serves, by KServe's name.
+pub const SERVER_CONTAINER: &str = "kserve-container";
 /// The pool that exists when `spec.pools` is absent.
 pub const DEFAULT_POOL: &str = "cpu";
 

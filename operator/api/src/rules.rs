@@ -69,13 +69,18 @@ pub const RULES: &[Rule] = &[
     ),
     rule(
         "spec.predictor.autoScaling",
+        "!self.paused || !has(self.pausedUntil)",
+        "name either paused or pausedUntil: a pause with an end ends by itself",
+    ),
+    rule(
+        "spec.predictor.autoScaling",
         "!has(self.behavior) || self.mode != 'Direct'",
         "behavior belongs to the HorizontalPodAutoscalers of the modes Hpa and Advise",
     ),
     rule(
         "spec.predictor.autoScaling",
-        "self.mode != 'Direct' || !has(self.metrics) || self.metrics.all(m, m.type != 'Resource' && (!has(m.target) || m.target.type == 'AverageValue') && (!has(m.external) || m.external.target.type == 'AverageValue'))",
-        "mode Direct scales by RequestRate, QueueDepth and External with target.type AverageValue; it does not measure cpu and memory",
+        "self.mode != 'Direct' || !has(self.metrics) || self.metrics.all(m, (!has(m.target) || m.target.type == 'AverageValue') && (!has(m.external) || m.external.target.type == 'AverageValue'))",
+        "mode Direct scales by RequestRate, QueueDepth and External with target.type AverageValue",
     ),
     rule(
         "spec.predictor.autoScaling.metrics[]",

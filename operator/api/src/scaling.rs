@@ -16,7 +16,8 @@ pub struct AutoScaling {
     /// Who scales.
     #[serde(default)]
     pub mode: Mode,
-    /// Signals; each proposes a number of replicas and the largest wins. Without any: CPU at 70 %, 1000 requests/s and 100 waiting requests per replica.
+    /// Signals; each proposes a number of replicas and the largest wins. Without any: CPU at 70 %, 1000 requests/s and 100 waiting requests per replica;
+    /// mode Direct leaves CPU out then.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
@@ -27,18 +28,58 @@ pub struct AutoScaling {
     /// Whether scaling pauses: the replicas stay as they are until it is false again.
     #[serde(default)]
     pub paused: bool,
+    /// A pause with an end: the replicas stay as they are until this time, such as 2026-01-31T14:00:00Z.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 20, max = 40), extend("format" = "date-time"))]
+    pub paused_until: Option<String>,
+    /// How long a number of replicas that is set by hand counts, such as 30m, 2h or 1d; a week at most. After it the operator sets
+    /// `spec.predictor.replicas` to 0 again, which scales automatically. Without it such a number counts until it is changed.
+    #[serde(default, rename = "overrideTTL", skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[1-9][0-9]{0,5}(s|m|h|d)$"), length(min = 2, max = 7))]
+    pub override_ttl: Option<String>,
+    /// Times in which there shall be more replicas at least. A floor only: what the signals ask for beyond it counts, and none is taken away by it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub schedules: Vec<Schedule>,
     /// Speed and windows of scaling up and down, passed whole to the HorizontalPodAutoscaler; mode Direct has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub behavior: Option<HorizontalPodAutoscalerBehavior>,
 }
 
+/// A floor that comes again and again.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Schedule {
+    /// Name, as reasons and messages tell it.
+    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]
+    pub name: String,
+    /// When it begins, in the five fields of cron (minute, hour, day of the month, month, day of the week): `0 8 * * MON-FRI`.
+    #[schemars(length(min = 9, max = 100))]
+    pub schedule: String,
+    /// Time zone of `schedule`, by its IANA name such as Europe/Berlin.
+    #[serde(default = "crate::defaults::time_zone")]
+    #[schemars(length(min = 1, max = 64))]
+    pub time_zone: String,
+    /// How long it lasts, such as 30m, 8h or 2d; a week at most.
+    #[schemars(regex(pattern = r"^[1-9][0-9]{0,4}(m|h|d)$"), length(min = 2, max = 6))]
+    pub duration: String,
+    /// Fewest replicas meanwhile, of each pool that it is for.
+    #[schemars(range(min = 1, max = 1000))]
+    pub min_replicas: i32,
+    /// Pool that it is for; without it, every pool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 12))]
+    pub pool: Option<String>,
+}
+
 /// Who scales.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum Mode {
-    /// One HorizontalPodAutoscaler per pool.
+    /// One HorizontalPodAutoscaler per pool. The status says beside it what the operator would do, where it measures enough to decide.
     #[default]
     Hpa,
-    /// The HorizontalPodAutoscalers scale, and the operator says in the status what it would do.
+    /// The HorizontalPodAutoscalers scale, and the operator says what it would do in the status and, each time that it changes, as an event.
     Advise,
     /// The operator decides each second and scales by itself; there is no HorizontalPodAutoscaler.
     Direct,

@@ -1,6 +1,6 @@
 //! What the operator says about a service.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -39,9 +39,12 @@ pub struct InferenceServiceStatus {
     /// Waiting requests, to two significant digits; `?` where Prometheus does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<String>,
-    /// What keeps scaling from what the signals ask for: `maxReplicas`, `minReplicas`, `behavior`, `fixed`; absent if nothing does.
+    /// What keeps scaling from what the signals ask for: `maxReplicas`, `minReplicas`, `schedule`, `behavior`, `fixed`; absent if nothing does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limited_by: Option<String>,
+    /// The number that was set by hand, where `autoScaling.overrideTTL` lets it end by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub r#override: Option<OverrideStatus>,
     /// The pools, in the order of the spec.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
@@ -49,6 +52,18 @@ pub struct InferenceServiceStatus {
     /// The model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelStatus>,
+}
+
+/// A number of replicas that was set by hand, for a while.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OverrideStatus {
+    /// Replicas, over all pools.
+    pub replicas: i32,
+    /// When the operator first saw this number.
+    pub since: Time,
+    /// When the operator takes it back, if it is still this number.
+    pub until: Time,
 }
 
 /// One pool.
@@ -66,7 +81,7 @@ pub struct PoolStatus {
     /// Why it has that many replicas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<DecisionStatus>,
-    /// Mode Advise: what the operator would do.
+    /// Modes Hpa and Advise: what the operator would do, where it measures enough to decide.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub advice: Option<AdviceStatus>,
 }
@@ -81,6 +96,19 @@ pub struct AdviceStatus {
     pub reason: String,
     /// In one sentence, with what would change it.
     pub message: String,
+    /// The schedule that asks for more than the signals, if one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleStatus>,
+}
+
+/// A schedule that is in force.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ScheduleStatus {
+    /// Its name.
+    pub name: String,
+    /// When it ends.
+    pub until: Time,
 }
 
 /// Why a pool has that many replicas.
@@ -91,6 +119,9 @@ pub struct DecisionStatus {
     pub reason: String,
     /// Every proposal in one sentence.
     pub message: String,
+    /// The schedule that asks for more than the signals, if one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleStatus>,
 }
 
 /// The model.

@@ -2,12 +2,27 @@
 
 use std::collections::BTreeMap;
 
-use tidewright_scaling::decision::{Decision, PoolDecision, Reason};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use tidewright_api::status::ScheduleStatus;
+use tidewright_scaling::decision::{Decision, PoolDecision, Reason, SignalState, Thresholds};
+use tidewright_scaling::freshness::Trust;
+use tidewright_scaling::observation::Absence;
 use tidewright_scaling::record::Record;
 use tidewright_scaling::{Moment, Observations, Policy, State, decide, explanation};
 
+use super::observe::timestamp;
 use super::plan::Plan;
+use super::signals::is_direct;
 use crate::domain::decided::{Decided, DecidedPool};
+use crate::metrics::Trusted;
+
+/// Seconds for which pods must be silent before people are told: one that is slow for a moment is no news.
+const SILENCE_SECONDS: f64 = 15.0;
+/// The same where metrics.k8s.io answers, and does not know all pods: it knows a new one a minute later.
+const UNMEASURED_SECONDS: f64 = 90.0;
+/// What nobody has asked for is decided as rarely as a HorizontalPodAutoscaler acts: each decision is kept, and there is one ledger for all services.
+const UNASKED_EVERY: SignedDuration = SignedDuration::from_secs(15);
 
 /// What is remembered of one service.
 #[derive(Debug, Default)]
@@ -16,6 +31,14 @@ pub struct Memory {
     state: State,
     /// The policy of the last look; none before the first.
     policy: Option<Policy>,
+    /// Since when what the pods say, or do not say, lets nothing shrink.
+    silent_since: Option<Moment>,
+    /// The same of metrics.k8s.io.
+    unmeasured_since: Option<Moment>,
+    /// Whether the servers were of a version that cannot be asked.
+    were_older: bool,
+    /// What was shown last, and when it was decided, where nobody has asked for it.
+    shown: Option<(Timestamp, Decided, Vec<Trusted>)>,
 }
 
 /// What one look came to.
@@ -75,7 +98,13 @@ impl Memory {
         });
         let steps = steps.collect();
         Look {
-            decided: Decided { pools, problem: None },
+            decided: Decided {
+                pools,
+                problem: None,
+                asks_pods: plan.asks_window.is_some(),
+                silence: self.silence(&decision, now),
+                unmeasured: self.unmeasured(plan, &decision, now),
+            },
             steps,
             record: Record {
                 at: now,
@@ -86,18 +115,74 @@ impl Memory {
             },
         }
     }
+
+    /// Remembers what is shown from now on.
+    pub fn show(&mut self, plan: &Plan, now: Timestamp, decided: &Decided, trusted: &[Trusted]) {
+        self.shown = plan.is_unasked.then(|| (now, decided.clone(), trusted.to_vec()));
+    }
+
+    /// What is shown still, while nothing has to be decided anew: for what nobody has asked for there is time, unless the spec changes.
+    pub fn still_shown(&self, plan: &Plan, now: Timestamp) -> Option<(Decided, Vec<Trusted>)> {
+        let is_same = plan.is_unasked && self.owner_uid == plan.owner_uid && self.policy.as_ref() == Some(&plan.policy);
+        let (at, decided, trusted) = self.shown.as_ref().filter(|_| is_same)?;
+        let is_young = (SignedDuration::ZERO..UNASKED_EVERY).contains(&now.duration_since(*at));
+        is_young.then(|| (decided.clone(), trusted.clone()))
+    }
+
+    /// Whether it is news that the servers are of a version that cannot be asked.
+    pub fn are_older_now(&mut self, are_older: bool) -> bool {
+        !std::mem::replace(&mut self.were_older, are_older) && are_older
+    }
+
+    /// What is missing of what the pods should say, once it has been missing for a while.
+    fn silence(&mut self, decision: &Decision, now: Moment) -> Option<String> {
+        let direct = decision.signals.iter().filter(|signal| is_direct(&signal.name));
+        lasting(&mut self.silent_since, direct, SILENCE_SECONDS, now)
+    }
+
+    /// What is missing of CPU and memory, once it has been missing for a while.
+    fn unmeasured(&mut self, plan: &Plan, decision: &Decision, now: Moment) -> Option<String> {
+        let uses = decision.signals.iter().skip(plan.sources.len());
+        let is_failing = |signal: &SignalState| signal.trust == Trust::Missing(Absence::QueryFailed);
+        let seconds = if uses.clone().any(is_failing) {
+            SILENCE_SECONDS
+        } else {
+            UNMEASURED_SECONDS
+        };
+        lasting(&mut self.unmeasured_since, uses, seconds, now)
+    }
+}
+
+/// Which of the signals let nothing shrink, once that has lasted for so many seconds.
+fn lasting<'s>(
+    since: &mut Option<Moment>,
+    signals: impl Iterator<Item = &'s SignalState>,
+    seconds: f64,
+    now: Moment,
+) -> Option<String> {
+    let missing: Vec<String> = signals
+        // A service without a ready pod has nobody to ask.
+        .filter(|signal| !signal.trust.is_full() && signal.trust != Trust::Missing(Absence::NoTargets))
+        .map(|signal| format!("{} {}", signal.name, signal.trust.as_str()))
+        .collect();
+    *since = (!missing.is_empty()).then(|| since.unwrap_or(now));
+    since
+        .filter(|since| now.seconds_since(*since) >= seconds)
+        .map(|_| missing.join(", "))
 }
 
 fn shown(plan: &Plan, decision: &Decision, pool: &PoolDecision) -> DecidedPool {
     let mut message = explanation::sentence(decision, pool);
     // They are found by trying other rates and queues: only where those are what is sized for do they say all.
-    if let Some(thresholds) = pool.thresholds.as_ref().filter(|_| plan.is_sized_for_promise) {
+    let thresholds = pool.thresholds.as_ref().filter(|_| plan.is_sized_for_promise);
+    if let Some(thresholds) = thresholds {
         message.push_str("; ");
         message.push_str(&explanation::counterfactual(thresholds));
     }
     let limited_by = pool.steps.last().and_then(|step| match step.reason {
         Reason::MaxReplicas => Some("maxReplicas"),
         Reason::MinReplicas => Some("minReplicas"),
+        Reason::Schedule => Some("schedule"),
         Reason::RateLimited => Some("behavior"),
         _ => None,
     });
@@ -105,8 +190,39 @@ fn shown(plan: &Plan, decision: &Decision, pool: &PoolDecision) -> DecidedPool {
         replicas: signed(pool.to),
         reason: pool.reason.as_str(),
         message,
+        schedule: schedule(pool),
         limited_by,
+        stuck: pool.counts.stuck,
+        stuck_after_seconds: pool.model.stuck_after_seconds,
+        proposals: pool
+            .proposals
+            .iter()
+            .map(|of| (of.signal.clone(), of.replicas))
+            .collect(),
+        held_until: pool.hold.and_then(|hold| timestamp(hold.until?)),
+        thresholds: thresholds.map(numbers).unwrap_or_default(),
     }
+}
+
+fn numbers(thresholds: &Thresholds) -> Vec<(&'static str, f64)> {
+    let all = [
+        ("up_above_rate", thresholds.up_above_rate),
+        ("up_above_queued", thresholds.up_above_queued),
+        ("down_below_rate", thresholds.down_below_rate),
+    ];
+    all.into_iter()
+        .filter_map(|(kind, number)| Some((kind, number?)))
+        .collect()
+}
+
+/// The schedule that has raised a number, if one has.
+fn schedule(pool: &PoolDecision) -> Option<ScheduleStatus> {
+    let has_raised = pool.steps.iter().any(|step| step.reason == Reason::Schedule);
+    let floor = pool.floor.as_ref().filter(|_| has_raised)?;
+    Some(ScheduleStatus {
+        name: floor.name.clone(),
+        until: Time(timestamp(floor.until)?),
+    })
 }
 
 fn signed(replicas: u32) -> i32 {
@@ -114,116 +230,5 @@ fn signed(replicas: u32) -> i32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use serde_json::json;
-    use tidewright_scaling::observation::{PoolView, Sample};
-    use tidewright_scaling::units::Raw;
-
-    use super::super::plan::{Times, plan};
-    use super::*;
-    use crate::test_support::validated;
-
-    fn direct() -> Plan {
-        let times = Times {
-            rate_window: Duration::from_secs(30),
-            stale_after: Duration::from_secs(33),
-        };
-        let rate = json!([{"type": "RequestRate", "target": {"type": "AverageValue", "averageValue": "20"}}]);
-        let service = json!({"spec": {"predictor": {"autoScaling": {"mode": "Direct", "metrics": rate}}}});
-        plan(&validated(service), &times).unwrap()
-    }
-
-    fn seen(replicas: u32, rate: Option<f64>, at: Moment) -> Observations {
-        let sample = |value| Sample {
-            value: Raw(value),
-            at,
-            window_seconds: 30.0,
-            targets_up: 1,
-            targets_all: 1,
-            targets_covered: Some(1),
-        };
-        Observations {
-            signals: vec![
-                rate.map(sample)
-                    .ok_or(tidewright_scaling::observation::Absence::QueryFailed),
-            ],
-            pools: vec![PoolView {
-                replicas,
-                ..PoolView::default()
-            }],
-            ..Observations::default()
-        }
-    }
-
-    #[test]
-    fn it_grows_at_once_says_why_and_never_shrinks_on_what_it_cannot_see() {
-        let at = |second: u64| Moment::from_millis(1_800_000_000_000 + second * 1000);
-        let (plan, mut memory) = (direct(), Memory::default());
-        let Look { decided, steps, .. } = memory.look(&plan, seen(1, Some(55.0), at(0)), at(0), false);
-        assert_eq!(
-            steps,
-            [Step {
-                pool: "cpu".to_owned(),
-                from: 1,
-                to: 3
-            }]
-        );
-        assert!(
-            decided.pools["cpu"].message.contains("request_rate 55 needs 3"),
-            "{decided:?}"
-        );
-        for second in 1..1000 {
-            let Look { decided, steps, .. } = memory.look(&plan, seen(3, None, at(second)), at(second), false);
-            assert!(steps.is_empty(), "{decided:?}");
-        }
-        // With its figures back it does what it was kept from, a step at a time.
-        let shrink = (1000..2000).find_map(|second| {
-            let look = memory.look(&plan, seen(3, Some(5.0), at(second)), at(second), false);
-            look.steps.first().map(|step| step.to)
-        });
-        assert!(matches!(shrink, Some(1..=2)), "{shrink:?}");
-        // And what was switched off stays off.
-        let look = memory.look(&plan, seen(0, Some(55.0), at(2001)), at(2001), false);
-        assert!(look.steps.is_empty());
-    }
-
-    #[test]
-    fn of_a_new_service_of_the_same_name_nothing_is_remembered() {
-        let at = Moment::from_millis(1_800_000_000_000);
-        let (mut plan, mut memory) = (direct(), Memory::default());
-        memory.look(&plan, seen(1, Some(55.0), at), at, false);
-        let remembered = memory.state.clone();
-        plan.owner_uid = "another".to_owned();
-        memory.look(&plan, seen(1, None, at), at, false);
-        assert_ne!(memory.state, remembered);
-        assert_eq!(memory.owner_uid, "another");
-    }
-
-    #[test]
-    fn a_record_says_what_was_remembered_at_a_start_and_the_policy_when_it_changes() {
-        let at = |second: u64| Moment::from_millis(1_800_000_000_000 + second * 1000);
-        let (mut plan, mut memory) = (direct(), Memory::default());
-        let mut look = |plan: &Plan, second: u64, is_start: bool| {
-            let record = memory
-                .look(plan, seen(1, Some(5.0), at(second)), at(second), is_start)
-                .record;
-            (record.policy.is_some(), record.state.is_some())
-        };
-        assert_eq!(look(&plan, 0, false), (true, true), "the first");
-        assert_eq!(look(&plan, 1, false), (false, false));
-        assert_eq!(look(&plan, 2, true), (true, true));
-        let mut draft = plan.policy.clone().into_draft();
-        draft.pools[0].replicas_max += 1;
-        plan.policy = draft.check().unwrap();
-        assert_eq!(look(&plan, 3, false), (true, false));
-        assert_eq!(look(&plan, 4, false), (false, false));
-        plan.owner_uid = "another".to_owned();
-        assert_eq!(
-            look(&plan, 5, false),
-            (true, true),
-            "of a new service nothing is remembered"
-        );
-    }
-}
+#[path = "memory_tests.rs"]
+mod tests;

@@ -1,9 +1,14 @@
-//! The operator's own autoscaler (modes Advise and Direct): each second it looks, decides by `tidewright-scaling`, shows what it decided and, in mode
-//! Direct and while this process leads, writes it through the scale subresource. A follower decides as well: when it takes over it has seen as much.
+//! The operator's own autoscaler: each second (in mode Hpa, where nobody has asked for it, each 15 s) it looks, decides by `tidewright-scaling`, shows
+//! what it decided and, in mode Direct and while this process leads, writes it through the scale subresource. A follower decides as well: when it takes over it has seen as much.
 
+mod asked;
 mod memory;
 mod observe;
 mod plan;
+mod reader;
+mod removal;
+mod signals;
+mod usage;
 
 use std::collections::{BTreeMap, HashMap};
 use std::panic::AssertUnwindSafe;
@@ -12,28 +17,38 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use kube::{Client, ResourceExt};
+use tidewright_scaling::Observations;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 pub use memory::Step;
-pub use plan::{Plan, Plans, Times, plan};
+pub use observe::timestamp;
+pub use plan::{Plan, Plans, Times, floors, plan};
+pub use signals::sources_of;
 
 use crate::clock::SharedClock;
 use crate::cluster::caches::Caches;
+use crate::cluster::deletion_cost::{self, DeletionCost};
 use crate::cluster::may_write::MayWrite;
 use crate::cluster::scale;
 use crate::domain::decided::{Decided, Decisions};
 use crate::domain::published::{Published, ServiceKey};
-use crate::error::Result;
+use crate::domain::usage::{Answer, Used};
+use crate::error::{Error, Result};
 use crate::ledger::Ledger;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Trusted};
+use crate::pods::Pods;
 use memory::{Look, Memory};
 
 /// Writes at a time.
 const WRITES_AT_ONCE: usize = 16;
 /// Longest time of one write: the next look must not wait for it for long.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Costs of pods that are written at a time before a pool shrinks.
+const COSTS_AT_ONCE: usize = 8;
+/// Longest time of all of them: the shrink does not wait for more.
+const COSTS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the autoscaler works with.
 #[expect(missing_debug_implementations, reason = "a client has none")]
@@ -70,6 +85,8 @@ struct Write {
     deployment: String,
     uid: String,
     step: Step,
+    /// What is said of its pods before: which of them go first.
+    costs: Vec<DeletionCost>,
 }
 
 impl Autoscaler {
@@ -78,29 +95,54 @@ impl Autoscaler {
     /// # Errors
     /// None: what fails is tried again at the next look.
     pub async fn run(self, stop: CancellationToken) -> Result<()> {
+        let used = Used::default();
+        tokio::select! {
+            () = self.looks(&used, &stop) => {}
+            () = reader::follow(&self.client, &self.plans, &used) => {}
+        }
+        Ok(())
+    }
+
+    async fn looks(&self, used: &Used, stop: &CancellationToken) {
         let mut memories: HashMap<ServiceKey, Memory> = HashMap::new();
+        let mut pods = Pods::new(Arc::clone(&self.clock));
         let mut ticks = tokio::time::interval(self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = stop.cancelled() => return Ok(()),
+                () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            self.look(&mut memories).await;
+            self.look(&mut memories, &mut pods, used).await;
         }
     }
 
-    async fn look(&self, memories: &mut HashMap<ServiceKey, Memory>) {
+    async fn look(&self, memories: &mut HashMap<ServiceKey, Memory>, pods: &mut Pods, used: &Used) {
         let plans = self.plans.all();
+        let targets = asked::targets(&plans, &self.caches);
+        self.metrics.asked(&pods.listen(&targets).await);
         memories.retain(|key, _| plans.contains_key(key));
+        let used = used.load_full();
         let mut all = BTreeMap::new();
         let mut writes = Vec::new();
+        let mut signals = Vec::new();
         for (key, plan) in plans.iter() {
             let memory = memories.entry(key.clone()).or_default();
+            let now = self.clock.now();
+            if let Some((decided, trusted)) = memory.still_shown(plan, now) {
+                signals.extend(trusted.into_iter().map(|trusted| (key.clone(), trusted)));
+                all.insert(key.clone(), decided);
+                continue;
+            }
             // Whatever one service brings along, the others are decided about.
-            let looked = std::panic::catch_unwind(AssertUnwindSafe(|| self.decide(key, plan, memory)));
+            let looked = std::panic::catch_unwind(AssertUnwindSafe(|| {
+                let said = asked::said(plan, targets.get(key), pods);
+                self.decide(key, plan, memory, &said, &used)
+            }));
             match looked {
-                Ok(Some((decided, steps))) => {
+                Ok(Some((decided, steps, trusted))) => {
+                    memory.show(plan, now, &decided, &trusted);
+                    signals.extend(trusted.into_iter().map(|trusted| (key.clone(), trusted)));
                     all.insert(key.clone(), decided);
                     writes.extend(steps);
                 }
@@ -120,33 +162,61 @@ impl Autoscaler {
                 decided.problem = Some(problem);
             }
         }
+        self.metrics.trusted(&signals);
         self.show(all);
     }
 
-    fn decide(&self, key: &ServiceKey, plan: &Plan, memory: &mut Memory) -> Option<(Decided, Vec<Write>)> {
+    fn decide(
+        &self,
+        key: &ServiceKey,
+        plan: &Plan,
+        memory: &mut Memory,
+        said: &observe::Said,
+        used: &Answer,
+    ) -> Option<(Decided, Vec<Write>, Vec<Trusted>)> {
         let now = self.clock.now();
+        let (asking, plan) = (plan, asked::believed(plan, said));
         let deployments = self.caches.deployments.controlled_if_listed(key, &plan.owner_uid)?;
         let deployments = Caches::by_pool(deployments);
         let pods = self.caches.pods(key)?;
-        let read = |source: &plan::Source| {
+        let read = |source: &signals::Source| {
             let pool = source.pool.clone().map(|pool| [pool]);
             let pools = pool.as_ref().map(<[String; 1]>::as_slice);
             self.published.reading(key, pools, &source.signal, now)
         };
-        let seen = observe::observe(plan, &self.times, read, &deployments, &pods)?;
-        let Look { decided, steps, record } =
-            memory.look(plan, seen, observe::moment(now), self.ledger.wants_start(key));
+        let of_servers = |of: &signals::Use| usage::reading(of, &pods, used, now);
+        let seen = Observations {
+            floors: plan.floors(now),
+            ..observe::observe(plan, &self.times, read, of_servers, &deployments, &pods, said)?
+        };
+        let Look {
+            mut decided,
+            steps,
+            record,
+        } = memory.look(plan, seen, observe::moment(now), self.ledger.wants_start(key));
         self.ledger.note(key, &record);
+        if let (Some(unmeasured), Answer::Failed(why)) = (&mut decided.unmeasured, used) {
+            *unmeasured = format!("{unmeasured} ({why})");
+        }
+        if memory.are_older_now(!std::ptr::eq(asking, plan)) {
+            tracing::info!(service = %key, "its servers are of an earlier version and cannot be asked: Prometheus decides alone");
+        }
+        let trusted = asked::trusted(&record);
         let writes = steps.into_iter().filter(|_| plan.is_carried_out).filter_map(|step| {
             let deployment = deployments.get(&step.pool)?;
+            let name = deployment.name_any();
+            let removed = usize::try_from(step.from.saturating_sub(step.to)).unwrap_or(0);
+            let nobody = BTreeMap::new();
+            let in_flight = said.get(&step.pool).map_or(&nobody, |of_pool| &of_pool.in_flight);
             Some(Write {
                 key: key.clone(),
-                deployment: deployment.name_any(),
                 uid: deployment.uid()?,
+                costs: removal::costs(&pods, &name, in_flight, removed),
+                deployment: name,
                 step,
             })
         });
-        Some((decided, writes.collect()))
+        Some((decided, writes.collect(), trusted))
     }
 
     /// Writes one number; what went wrong, unless somebody else was faster, which the next look sees.
@@ -156,7 +226,11 @@ impl Autoscaler {
             deployment,
             uid,
             step,
+            costs,
         } = write;
+        if self.may_write.now() {
+            self.say_who_goes_first(&key, costs).await;
+        }
         if !self.may_write.now() {
             return (key, None);
         }
@@ -184,21 +258,47 @@ impl Autoscaler {
         (key, problem)
     }
 
+    /// Writes the costs of pods. Those that cannot be written keep nothing from shrinking: others may go then, as without them.
+    async fn say_who_goes_first(&self, key: &ServiceKey, costs: Vec<DeletionCost>) {
+        let mut left = costs.len();
+        let writing = futures::stream::iter(costs).map(|wanted| async move {
+            if !self.may_write.now() {
+                return Err(Error::NotLeader);
+            }
+            deletion_cost::set(&self.client, &key.namespace, &wanted).await
+        });
+        let mut writing = writing.buffer_unordered(COSTS_AT_ONCE);
+        let end = tokio::time::Instant::now() + COSTS_TIMEOUT;
+        let mut failure = None;
+        while let Ok(Some(outcome)) = tokio::time::timeout_at(end, writing.next()).await {
+            left -= 1;
+            let outcome = match outcome {
+                Ok(true) => "Ok",
+                Ok(false) => "Conflict",
+                Err(error) => {
+                    let category = error.category();
+                    failure = Some(error);
+                    category
+                }
+            };
+            self.metrics.costs_written(outcome, 1);
+        }
+        self.metrics.costs_written("Timeout", left);
+        if let Some(error) = failure {
+            tracing::warn!(service = %key, %error, "which pods go first is left to Kubernetes");
+        } else if left > 0 {
+            tracing::warn!(service = %key, left, "which pods go first is left to Kubernetes: the API server is slow");
+        }
+    }
+
     fn show(&self, all: BTreeMap<ServiceKey, Decided>) {
+        self.metrics.decided(&all, self.clock.now());
         let mut shown = BTreeMap::new();
-        let mut pools = Vec::new();
         for (key, decided) in all {
             let before = self.decisions.get(&key);
             let is_same = before.as_ref().is_some_and(|before| before.is_same(&decided));
-            pools.extend(
-                decided
-                    .pools
-                    .iter()
-                    .map(|(pool, of)| (key.clone(), pool.clone(), of.replicas)),
-            );
-            shown.insert(key.clone(), (Arc::new(decided), is_same));
+            shown.insert(key, (Arc::new(decided), is_same));
         }
-        self.metrics.decided(&pools);
         let changed: Vec<ServiceKey> = shown
             .iter()
             .filter(|(_, (_, is_same))| !is_same)

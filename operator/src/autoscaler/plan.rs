@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use tidewright_api::scaling::Mode;
 use tidewright_scaling::Policy;
-use tidewright_scaling::policy::{
-    Balancing, Draft, Fallback, Objective, Pool, Signal as PolicySignal, SignalKind, Tuning, default_down_limits,
-};
+use tidewright_scaling::observation::Floor;
+use tidewright_scaling::policy::{Balancing, Draft, Fallback, Objective, Pool, Tuning, default_down_limits};
 
-use crate::domain::published::{ServiceKey, Signal};
-use crate::domain::quantity::number;
-use crate::domain::validated::{ScalingMetric, Target, Validated};
+use super::observe::moment;
+use super::signals::{self, Source, Use};
+use crate::domain::calendar::{self, Window};
+use crate::domain::published::ServiceKey;
+use crate::domain::validated::Validated;
 
 /// Seconds of one request until somebody says: only what is promised to callers is sized by it, and that names it.
 const SERVICE_SECONDS_PRIOR: f64 = 0.05;
@@ -25,22 +27,17 @@ const NO_PROMISE: Objective = Objective {
     late_share: 0.05,
 };
 
-/// How old readings may be, and what they are the average of.
+/// How old readings may be, what they are the average of, and which there are.
 #[derive(Debug, Clone, Copy)]
 pub struct Times {
     /// Window of the request rate.
     pub rate_window: Duration,
     /// Age from which a published reading is not believed any more. A net below the metrics source, which judges the age of each signal by itself.
     pub stale_after: Duration,
-}
-
-/// Where a signal of the policy is read.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Source {
-    /// Of this pool, or of all of them.
-    pub pool: Option<String>,
-    /// What.
-    pub signal: Signal,
+    /// Whether there is a Prometheus.
+    pub has_prometheus: bool,
+    /// Time between two looks at which pods are asked; none where they are not.
+    pub asks_pods: Option<Duration>,
 }
 
 /// What is decided about a service, and from what.
@@ -48,59 +45,81 @@ pub struct Source {
 pub struct Plan {
     /// The policy.
     pub policy: Policy,
-    /// One per signal of the policy.
+    /// One per signal of the policy, but for those of `uses`.
     pub sources: Vec<Source>,
+    /// CPU and memory, which are the last signals of the policy.
+    pub uses: Vec<Use>,
     /// Whether rate and queue, sized for a promise, are all that it looks at.
     pub is_sized_for_promise: bool,
     /// Whether the decision is carried out.
     pub is_carried_out: bool,
+    /// Whether nobody has asked for it (mode Hpa): it is made only where something is measured.
+    pub is_unasked: bool,
+    /// Times of schedules, those that are and those that come next.
+    pub windows: Vec<Window>,
+    /// The window of rates that pods are asked for; none where they are not asked.
+    pub asks_window: Option<Duration>,
+    /// Whether a slot is one request: only then do requests in work say how many replicas have work, and their time how many a replica can do. Without
+    /// a limit of its own a replica takes any number.
+    pub counts_in_flight: bool,
     /// UID of the service: of a new one of the same name nothing is remembered.
     pub owner_uid: String,
+    /// The plan where no pod can be asked, because their servers are of an earlier version; none without a Prometheus, which alone decides then.
+    pub without_pods: Option<Box<Plan>>,
+}
+
+impl Plan {
+    /// What schedules ask for at a time, by pool of the policy; nothing where there are none.
+    pub fn floors(&self, now: Timestamp) -> Vec<Option<Floor>> {
+        floors(&self.policy, &self.windows, now)
+    }
+}
+
+/// What these times of schedules ask for, by pool of the policy; nothing where there are none.
+pub fn floors(policy: &Policy, windows: &[Window], now: Timestamp) -> Vec<Option<Floor>> {
+    let pools = policy.pools.iter().filter(|_| !windows.is_empty());
+    let floors = pools.map(|pool| {
+        let window = calendar::floor(windows, &pool.name, now)?;
+        Some(Floor {
+            name: window.name.clone(),
+            replicas: u32::try_from(window.replicas).ok()?,
+            until: moment(window.until),
+        })
+    });
+    floors.collect()
 }
 
 /// The plan of a service; `None` where the operator does not decide.
 ///
 /// With an objective the rate is sized for it and what waits is drained in time; without one, and for what is named beside it, each signal asks for its
 /// amount per replica, pool by pool, as a HorizontalPodAutoscaler would.
+///
+/// What the pods can be asked for is a signal of its own beside that of Prometheus: so the larger of the two makes a pool grow, and only if both are
+/// there and ask for less does it shrink. Without a Prometheus the pods alone are believed.
 pub fn plan(service: &Validated, times: &Times) -> Option<Plan> {
-    if service.is_fixed || service.mode == Mode::Hpa {
+    if service.is_fixed || (service.mode == Mode::Hpa && !service.is_decidable()) {
         return None;
     }
-    let mut signals = Vec::new();
-    let mut sources = Vec::new();
-    let mut add = |name: String, kind, pool: Option<&str>, signal| {
-        signals.push(PolicySignal {
-            name,
-            kind,
-            stale_after_seconds: times.stale_after.as_secs_f64(),
-        });
-        sources.push(Source {
-            pool: pool.map(ToOwned::to_owned),
-            signal,
-        });
+    let times = Times {
+        // What nobody has asked for is no reason to ask every pod.
+        asks_pods: times.asks_pods.filter(|_| service.mode != Mode::Hpa),
+        ..*times
     };
-    if service.objective.is_some() {
-        add("rate".to_owned(), SignalKind::ArrivalRate, None, Signal::RequestRate);
-        add("queue".to_owned(), SignalKind::Queued, None, Signal::QueueDepth);
-    }
-    // What nobody named does not compete with a promise that somebody made.
-    let named = service
-        .metrics
-        .iter()
-        .filter(|_| service.objective.is_none() || !service.are_metrics_implied);
-    for metric in named {
-        let (Some(signal), Some(target)) = (metric.signal(), per_replica(metric)) else {
-            continue;
+    let mut plan = of_sources(service, &times)?;
+    if times.asks_pods.is_some() && times.has_prometheus {
+        let alone = Times {
+            asks_pods: None,
+            ..times
         };
-        for (index, pool) in service.pools.iter().enumerate() {
-            let name = match service.pools.len() {
-                1 => signal.metric_name(),
-                _ => format!("{}/{}", signal.metric_name(), pool.name),
-            };
-            let kind = SignalKind::PerReplica { pool: index, target };
-            add(name, kind, Some(&pool.name), signal.clone());
-        }
+        plan.without_pods = of_sources(service, &alone).map(Box::new);
     }
+    Some(plan)
+}
+
+fn of_sources(service: &Validated, times: &Times) -> Option<Plan> {
+    let signals::List {
+        signals, sources, uses, ..
+    } = signals::list(service, times);
     let draft = Draft {
         pools: service.pools.iter().map(|pool| policy_pool(service, pool)).collect(),
         signals,
@@ -120,25 +139,19 @@ pub fn plan(service: &Validated, times: &Times) -> Option<Plan> {
             policy,
             is_sized_for_promise: service.objective.is_some() && service.are_metrics_implied,
             sources,
+            uses,
             is_carried_out: service.mode == Mode::Direct && !service.is_paused,
+            is_unasked: service.mode == Mode::Hpa,
+            windows: service.windows.clone(),
+            asks_window: times.asks_pods.map(|interval| signals::window(service, interval)),
+            counts_in_flight: service.server.concurrency_max > 0,
             owner_uid: service.owner.uid.clone(),
+            without_pods: None,
         }),
         Err(problem) => {
             tracing::warn!(namespace = service.namespace, name = service.name, %problem, "nothing to decide by");
             None
         }
-    }
-}
-
-fn per_replica(metric: &ScalingMetric) -> Option<f64> {
-    match metric {
-        ScalingMetric::RequestRate(Target::AverageValue(amount))
-        | ScalingMetric::QueueDepth(Target::AverageValue(amount))
-        | ScalingMetric::External {
-            target: Target::AverageValue(amount),
-            ..
-        } => number(amount).filter(|amount| *amount > 0.0),
-        _ => None,
     }
 }
 
@@ -193,6 +206,8 @@ mod tests {
     const TIMES: Times = Times {
         rate_window: Duration::from_secs(30),
         stale_after: Duration::from_secs(33),
+        has_prometheus: true,
+        asks_pods: None,
     };
 
     fn of(auto_scaling: Value) -> Option<Plan> {
@@ -207,11 +222,20 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_operator_decides_has_a_plan() {
-        assert_eq!(of(json!({"mode": "Hpa"})), None);
+    fn what_the_operator_can_decide_has_a_plan_and_mode_direct_alone_carries_it_out() {
+        let total = json!([{"type": "QueueDepth", "target": {"type": "Value", "value": "70"}}]);
+        assert_eq!(
+            of(json!({"mode": "Hpa", "metrics": total})),
+            None,
+            "no amount per replica"
+        );
+        let hpa = of(json!({"mode": "Hpa"})).unwrap();
+        assert!(hpa.is_unasked && !hpa.is_carried_out);
+        assert_eq!(names(&hpa), ["request_rate", "queue_depth"]);
         let fixed = json!({"spec": {"predictor": {"replicas": 3, "autoScaling": {"mode": "Direct"}}}});
         assert_eq!(plan(&validated(fixed), &TIMES), None);
-        assert!(!of(json!({"mode": "Advise"})).unwrap().is_carried_out);
+        let advise = of(json!({"mode": "Advise"})).unwrap();
+        assert!(!advise.is_carried_out && !advise.is_unasked);
         assert!(of(json!({"mode": "Direct"})).unwrap().is_carried_out);
         assert!(!of(json!({"mode": "Direct", "paused": true})).unwrap().is_carried_out);
     }
@@ -229,6 +253,33 @@ mod tests {
         let both = of(json!({"mode": "Direct", "slo": slo, "metrics": rate})).unwrap();
         assert_eq!(names(&both), ["rate", "queue", "request_rate"]);
         assert_eq!(both.sources[2].pool.as_deref(), Some("cpu"));
+    }
+
+    #[test]
+    fn a_schedule_is_a_floor_of_its_pool_while_it_lasts() {
+        let spec = json!({"spec": {"pools": [{"name": "a"}, {"name": "b"}], "predictor": {"autoScaling": {"mode": "Direct", "schedules":
+            [{"name": "day", "schedule": "0 8 * * *", "timeZone": "UTC", "duration": "2h", "minReplicas": 4, "pool": "b"}]}}}});
+        let at = |time: &str| -> Timestamp { time.parse().unwrap() };
+        // Looked at before it begins: the autoscaler follows without being told again.
+        let plan = plan(&validated(spec).at(at("2026-02-02T07:59:00Z")), &TIMES).unwrap();
+        let floors = |time: &str| -> Vec<Option<u32>> {
+            let floors = plan.floors(at(time)).into_iter();
+            floors.map(|floor| floor.map(|floor| floor.replicas)).collect()
+        };
+        assert_eq!(floors("2026-02-02T07:59:59Z"), [None, None]);
+        assert_eq!(floors("2026-02-02T08:00:00Z"), [None, Some(4)]);
+        assert_eq!(floors("2026-02-02T10:00:00Z"), [None, None]);
+        let floor = plan.floors(at("2026-02-02T09:00:00Z")).remove(1).unwrap();
+        assert_eq!(
+            (floor.name.as_str(), floor.until.time_of_day().as_str()),
+            ("day", "10:00:00")
+        );
+        assert_eq!(
+            of(json!({"mode": "Direct"}))
+                .unwrap()
+                .floors(at("2026-02-02T09:00:00Z")),
+            []
+        );
     }
 
     #[test]

@@ -6,10 +6,10 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use futures::Stream;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client, ResourceExt};
-use tidewright_api::{InferenceService, labels};
+use tidewright_api::{InferenceService, labels, names};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -190,7 +190,7 @@ fn significant(object: &InferenceService) -> String {
     )
 }
 
-/// Of a pod only labels, volumes' ConfigMaps and the status are read.
+/// Of a pod only labels, owners, volumes' ConfigMaps, whether it has its node's address, what its server has asked for, and the status are read.
 fn slim_pod(pod: &mut Pod) {
     without_managed_fields(pod);
     if let Some(spec) = pod.spec.as_mut() {
@@ -198,9 +198,21 @@ fn slim_pod(pod: &mut Pod) {
             .volumes
             .take()
             .map(|all| all.into_iter().filter(|v| v.config_map.is_some()).collect());
-        *spec = k8s_openapi::api::core::v1::PodSpec {
+        let servers = std::mem::take(&mut spec.containers).into_iter();
+        let servers = servers.filter(|container| container.name == names::SERVER_CONTAINER);
+        let containers = servers.map(|container| Container {
+            name: container.name,
+            resources: container.resources.map(|all| ResourceRequirements {
+                requests: all.requests,
+                ..Default::default()
+            }),
+            ..Default::default()
+        });
+        *spec = PodSpec {
+            containers: containers.collect(),
             volumes,
             node_name: spec.node_name.take(),
+            host_network: spec.host_network,
             ..Default::default()
         };
     }

@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::Client;
 use tokio::sync::watch;
 
+use super::last_valid::LastValid;
 use super::settled::Settled;
 use super::written::Written;
 use crate::autoscaler::{Plans, Times};
@@ -57,6 +58,8 @@ pub struct Context {
     pub reconcile_timeout: Duration,
     /// Failures in a row, by service.
     pub failures: Failures,
+    /// What is acted on while a later spec is refused.
+    pub last_valid: LastValid,
     /// What has been seen rolled out.
     pub settled: Settled,
     /// What was written to statuses and may not be in the caches yet.

@@ -9,6 +9,8 @@ use tidewright_contract::config::ServeConfig;
 use super::subscribe;
 use crate::autoscaler::{self, Times};
 use crate::desired::build;
+use crate::domain::observed::Observed;
+use crate::status;
 use crate::test_support::{inference_service, pod_settings, prometheus};
 use crate::validate::validate;
 
@@ -50,6 +52,20 @@ fn surroundings(path: &str) -> Value {
         (
             "predictor.autoScaling.slo",
             json!({"predictor": {"autoScaling": {"mode": "Direct", "slo": {"latency": "9s", "serviceTime": "20ms", "percentile": 90}}}}),
+        ),
+        (
+            "predictor.autoScaling.schedules",
+            json!({"predictor": {"autoScaling": {"schedules": [
+                {"name": "day", "schedule": "0 10 * * *", "timeZone": "UTC", "duration": "8h", "minReplicas": 3}]}}}),
+        ),
+        (
+            "predictor.autoScaling.schedules[].pool",
+            json!({"pools": [{"name": "a"}, {"name": "b"}], "predictor": {"autoScaling": {"schedules": [
+                {"name": "day", "schedule": "0 10 * * *", "timeZone": "UTC", "duration": "8h", "minReplicas": 3}]}}}),
+        ),
+        (
+            "predictor.autoScaling.overrideTTL",
+            json!({"predictor": {"replicas": 3}}),
         ),
         ("predictor.replicas", json!({"pools": [{"name": "a"}]})),
         ("predictor.autoScaling.metrics[].type", rate(average.clone())),
@@ -108,6 +124,11 @@ fn two_values(path: &str, schema: &Value) -> [Value; 2] {
     }
     let digests = ["a", "b"].map(|digit| format!("sha256:{}", digit.repeat(64)));
     let of_own_form = [
+        ("pausedUntil", ["2026-01-01T00:00:00Z", "2026-03-01T00:00:00Z"]),
+        ("schedule", ["0 9 * * *", "0 11 * * SUN"]),
+        ("timeZone", ["UTC", "Asia/Tokyo"]),
+        ("duration", ["30m", "1d"]),
+        ("overrideTTL", ["5m", "2h"]),
         ("ttl", ["5m", "7m"]),
         ("latency", ["200ms", "2s"]),
         ("serviceTime", ["20ms", "1s"]),
@@ -176,14 +197,21 @@ fn outcome(path: &str, value: &Value) -> Result<String, String> {
     let times = Times {
         rate_window: Duration::from_secs(30),
         stale_after: Duration::from_secs(60),
+        has_prometheus: true,
+        asks_pods: Some(Duration::from_secs(1)),
     };
     match validate(&object, &prometheus) {
-        Ok(service) => Ok(format!(
-            "{:?} {:?} {:?}",
-            build(&service, &pod_settings(), true),
-            subscribe::of_valid(&service, None),
-            autoscaler::plan(&service, &times)
-        )),
+        Ok(service) => {
+            let now = "2026-02-01T12:00:00Z".parse().unwrap();
+            let service = service.at(now);
+            Ok(format!(
+                "{:?} {:?} {:?} {:?}",
+                build(&service, &pod_settings(), true),
+                subscribe::of_valid(&service, None),
+                autoscaler::plan(&service, &times),
+                status::summarise(&object, &service, &Observed::default(), now).r#override
+            ))
+        }
         Err(problems) => Err(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")),
     }
 }

@@ -1,6 +1,7 @@
 //! The reconcile loop.
 
 pub mod context;
+pub mod last_valid;
 pub mod reconcile;
 pub mod requeue;
 pub mod settled;
@@ -45,6 +46,7 @@ pub async fn run(
                 ctx.subscriptions.remove(&key);
                 ctx.plans.set(&key, None);
                 ctx.failures.forget(&key);
+                ctx.last_valid.forget(&key);
                 ctx.settled.forget(&key);
                 ctx.written.forget(&key);
             }

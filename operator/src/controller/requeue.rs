@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 /// The first wait after a failure.
 const WAIT_MIN: Duration = Duration::from_secs(1);
@@ -14,6 +14,8 @@ const WAIT_PERMANENT: Duration = Duration::from_secs(300);
 pub const BRIEF_MAX: SignedDuration = SignedDuration::from_secs(30);
 /// Everything is looked at again after this time: the queue column moves without any object changing.
 pub const LOOK_AGAIN: Duration = Duration::from_secs(15);
+/// So long after something ended by itself it is looked at: timers may be early.
+const AFTER_EDGE: Duration = Duration::from_millis(50);
 
 /// How long to wait after `failures` failures in a row; `jitter` is between 0 and 1 and spreads objects that failed together.
 pub fn after_failure(failures: u32, is_transient: bool, is_conflict: bool, jitter: f64) -> Duration {
@@ -34,11 +36,29 @@ pub fn after_failure(failures: u32, is_transient: bool, is_conflict: bool, jitte
     wait.mul_f64(1.0 - 0.3 * jitter.clamp(0.0, 1.0))
 }
 
+/// How long to wait where nothing failed: until something begins or ends by itself at `edge`, or until the next look.
+pub fn look_again(edge: Option<Timestamp>, now: Timestamp) -> Duration {
+    let left = edge.and_then(|edge| Duration::try_from(edge.duration_since(now)).ok());
+    // A moment after it, so that it is over then.
+    left.map_or(LOOK_AGAIN, |left| (left + AFTER_EDGE).min(LOOK_AGAIN))
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use super::after_failure;
+    use jiff::Timestamp;
+
+    use super::{AFTER_EDGE, LOOK_AGAIN, after_failure, look_again};
+
+    #[test]
+    fn what_ends_by_itself_is_looked_at_when_it_has_ended() {
+        let at = |second: i64| Timestamp::from_second(second).unwrap();
+        assert_eq!(look_again(None, at(0)), LOOK_AGAIN);
+        assert_eq!(look_again(Some(at(4)), at(0)), Duration::from_secs(4) + AFTER_EDGE);
+        assert_eq!(look_again(Some(at(900)), at(0)), LOOK_AGAIN);
+        assert_eq!(look_again(Some(at(0)), at(9)), LOOK_AGAIN, "it is over");
+    }
 
     #[test]
     fn waits_double_up_to_a_limit() {

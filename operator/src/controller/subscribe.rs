@@ -36,17 +36,15 @@ pub(super) fn of_valid(service: &Validated, deployments: Option<&Deployments>) -
     }
 }
 
-/// For a spec that cannot be acted on: what runs is what the last good one asked for, and its autoscalers go on asking. After a start of the
-/// operator nothing is known of that spec but the pools that there are; queries of its own are missing then, which the autoscalers are told.
-pub(super) fn of_refused(last: Option<&Subscription>, deployments: Option<&Deployments>) -> Subscription {
-    let known = last.into_iter().flat_map(|last| last.pools.keys());
+/// For a spec that cannot be acted on, where none before it is known: after a start of the operator nothing is known of what runs but the pools that
+/// there are. Queries of its own are missing then, which the autoscalers are told.
+pub(super) fn of_running(deployments: Option<&Deployments>) -> Subscription {
     let running = deployments.into_iter().flat_map(BTreeMap::keys);
     Subscription {
-        pools: known
-            .chain(running)
+        pools: running
             .map(|pool| (pool.clone(), expectation(pool, deployments)))
             .collect(),
-        external: last.map(|last| last.external.clone()).unwrap_or_default(),
+        external: Vec::new(),
     }
 }
 
@@ -82,16 +80,9 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_spec_keeps_the_signals_of_what_runs() {
-        let external = json!({"spec": {"predictor": {"autoScaling": {"metrics": [{"type": "External", "external": {
-            "metric": {"name": "jobs", "query": "sum(jobs)"}, "target": {"type": "Value", "value": "7"}}}]}}}});
-        let last = of_valid(&validated(external), Some(&listed(2)));
-        let kept = of_refused(Some(&last), Some(&listed(3)));
-        assert_eq!(kept.external, last.external);
-        assert_eq!(kept.pools["cpu"].ready_pods, Some(3), "pods come and go all the same");
-        // An operator that has just started knows only what it sees.
-        let seen = of_refused(None, Some(&listed(3)));
+    fn after_a_start_a_refused_spec_keeps_the_pools_that_there_are() {
+        let seen = of_running(Some(&listed(3)));
         assert_eq!((seen.pools["cpu"].ready_pods, seen.external.len()), (Some(3), 0));
-        assert_eq!(of_refused(None, None), Subscription::default());
+        assert_eq!(of_running(None), Subscription::default());
     }
 }

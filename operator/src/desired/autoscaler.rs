@@ -10,7 +10,7 @@ use k8s_openapi::api::autoscaling::v2::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use tidewright_api::{GROUP, VERSION, names};
 
-use super::{deployment, metadata};
+use super::metadata;
 use crate::domain::validated::{Pool, ResourceTarget, ScalingMetric, Target, Validated};
 
 /// Label by which the metrics API tells pools apart.
@@ -31,7 +31,7 @@ pub(super) fn build(service: &Validated, pool: &Pool, are_signals_served: bool) 
                 kind: "Deployment".to_owned(),
                 name,
             },
-            min_replicas: Some(pool.replicas_min),
+            min_replicas: Some(pool.fewest()),
             max_replicas: pool.replicas_max,
             metrics: Some(metrics.map(|m| metric(service, pool, m)).collect()),
             behavior: behavior(service),
@@ -67,7 +67,7 @@ fn metric(service: &Validated, pool: &Pool, metric: &ScalingMetric) -> MetricSpe
             type_: "ContainerResource".to_owned(),
             container_resource: Some(ContainerResourceMetricSource {
                 name: name.as_str().to_owned(),
-                container: deployment::SERVER_CONTAINER.to_owned(),
+                container: names::SERVER_CONTAINER.to_owned(),
                 target: match target {
                     ResourceTarget::Utilization(percent) => MetricTarget {
                         type_: "Utilization".to_owned(),

@@ -13,15 +13,13 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use tidewright_api::labels;
-use tidewright_api::names;
+use tidewright_api::names::{self, SERVER_CONTAINER};
 use tidewright_contract::routes;
 
 use super::{metadata, redis, server_config};
 use crate::domain::settings::PodSettings;
 use crate::domain::validated::{Location, Pool, RedisPlace, Validated};
 
-/// KServe's name of the container that serves.
-pub(crate) const SERVER_CONTAINER: &str = "kserve-container";
 /// A small writable folder beside the read-only root.
 pub(super) const SCRATCH_VOLUME: &str = "scratch";
 /// Subcommand of the image's entry point.

@@ -1,4 +1,5 @@
-//! Who may talk to the pods: clients to the serving port, Prometheus to the admin port. Pods reach DNS and an external Redis, nothing else.
+//! Who may talk to the pods: clients to the serving port, Prometheus and the operator (which asks what they do) to the admin port. Pods reach DNS and an
+//! external Redis, nothing else.
 
 use std::collections::BTreeMap;
 
@@ -16,6 +17,9 @@ use crate::domain::validated::{RedisPlace, Validated};
 
 const REDIS_PORT_DEFAULT: i32 = 6379;
 const DNS_PORT: i32 = 53;
+/// A label of the operator's pods, as its chart sets it.
+const APP: &str = "app.kubernetes.io/name";
+const OPERATOR: &str = "tidewright-operator";
 
 pub(super) fn build(service: &Validated, settings: &PodSettings) -> NetworkPolicy {
     let serving = NetworkPolicyIngressRule {
@@ -25,11 +29,18 @@ pub(super) fn build(service: &Validated, settings: &PodSettings) -> NetworkPolic
             port("TCP", i32::from(routes::GRPC_PORT)),
         ]),
     };
+    let operator = settings.asking_namespace.as_ref().map(|name| NetworkPolicyPeer {
+        pod_selector: Some(LabelSelector {
+            match_labels: Some(BTreeMap::from([(APP.to_owned(), OPERATOR.to_owned())])),
+            match_expressions: None,
+        }),
+        ..from_namespace(name)
+    });
     let scraping = NetworkPolicyIngressRule {
         from: settings
             .monitoring_namespace
             .as_ref()
-            .map(|name| vec![from_namespace(name)]),
+            .map(|name| std::iter::once(from_namespace(name)).chain(operator).collect()),
         ports: Some(vec![port("TCP", i32::from(routes::ADMIN_PORT))]),
     };
     NetworkPolicy {

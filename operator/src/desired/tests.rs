@@ -102,6 +102,23 @@ fn autoscaled_deployments_never_carry_replicas() {
 }
 
 #[test]
+fn a_schedule_is_the_autoscalers_minimum_while_it_lasts() {
+    let fewest = |pool: &str, time: &str| {
+        let service = validated(
+            json!({"spec": {"pools": [{"name": "a"}, {"name": "b", "minReplicas": 2}], "predictor": {"autoScaling":
+            {"schedules": [{"name": "day", "schedule": "0 8 * * *", "duration": "2h", "minReplicas": 4, "pool": pool}]}}}}),
+        );
+        let objects = build(&service.at(time.parse().unwrap()), &pod_settings(), true);
+        let autoscalers = objects.autoscalers.iter();
+        autoscalers.map(|a| a.spec.min_replicas.unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(fewest("b", "2026-02-02T07:59:59Z"), [1, 2]);
+    assert_eq!(fewest("b", "2026-02-02T08:00:00Z"), [1, 4]);
+    assert_eq!(fewest("a", "2026-02-02T09:59:59Z"), [4, 2]);
+    assert_eq!(fewest("a", "2026-02-02T10:00:00Z"), [1, 2]);
+}
+
+#[test]
 fn default_signals_that_nobody_serves_are_left_out_and_named_ones_are_kept() {
     let metrics = |changes: Value, are_served: bool| -> Vec<String> {
         let objects = build(&validated(changes), &pod_settings(), are_served);

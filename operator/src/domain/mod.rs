@@ -1,5 +1,6 @@
 //! Nouns only, below everyone: the values that travel between the steps.
 
+pub mod calendar;
 pub mod decided;
 pub mod hex;
 pub mod leadership;
@@ -12,4 +13,5 @@ pub mod reading;
 pub mod settings;
 pub mod signals;
 pub mod subscriptions;
+pub mod usage;
 pub mod validated;

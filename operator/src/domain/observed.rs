@@ -28,7 +28,7 @@ pub struct Observed {
     pub queue: Option<Reading>,
     /// Digests of what its pods have loaded, as they say themselves; empty while unknown.
     pub digests: BTreeSet<String>,
-    /// What the operator itself decided; absent in mode Hpa, and before the first decision.
+    /// What the operator itself decided; absent before the first decision, and where it has nothing to decide by.
     pub decided: Option<Arc<Decided>>,
     /// Whether autoscalers can read the readings.
     pub signals: Signals,

@@ -13,4 +13,6 @@ pub struct PodSettings {
     pub drain_grace_seconds: u32,
     /// Namespace of Prometheus: whoever scrapes the servers may reach their admin port. Every namespace, if there is none.
     pub monitoring_namespace: Option<String>,
+    /// Namespace of the operator, where it asks the servers what they do: it may reach their admin port too.
+    pub asking_namespace: Option<String>,
 }

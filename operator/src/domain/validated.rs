@@ -10,7 +10,11 @@ use tidewright_api::model::{EnvVar, Resources};
 use tidewright_api::pools::{Accelerator, ExecutionProvider};
 use tidewright_api::scaling::{Mode, ResourceName};
 
+use jiff::{SignedDuration, Timestamp};
+
+use super::calendar::{self, Schedule, Window};
 use super::published::Signal;
+use super::quantity::number;
 
 /// A service that can be built.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +43,14 @@ pub struct Validated {
     pub objective: Option<Objective>,
     /// Whether scaling pauses.
     pub is_paused: bool,
+    /// When a pause ends by itself. Whether it lasts still is told by [`Validated::at`].
+    pub paused_until: Option<Timestamp>,
+    /// How long a fixed number counts, where it does not count for ever.
+    pub override_lasts: Option<SignedDuration>,
+    /// Floors that come again and again.
+    pub schedules: Vec<Schedule>,
+    /// Their times that are, or come next; filled in by [`Validated::at`].
+    pub windows: Vec<Window>,
     /// Passed whole to the HorizontalPodAutoscaler.
     pub behavior: Option<HorizontalPodAutoscalerBehavior>,
     /// What every server does.
@@ -49,6 +61,59 @@ pub struct Validated {
     pub labels: BTreeMap<String, String>,
     /// Annotations of pods, beside ours.
     pub annotations: BTreeMap<String, String>,
+}
+
+impl Validated {
+    /// The service as it is at a time: what has a beginning or an end is in force, or is not.
+    #[must_use]
+    pub fn at(mut self, now: Timestamp) -> Self {
+        self.is_paused |= self.paused_until.is_some_and(|until| now < until);
+        self.windows = self
+            .schedules
+            .iter()
+            .flat_map(|schedule| schedule.windows(now))
+            .collect();
+        for pool in &mut self.pools {
+            // While scaling pauses nobody asks for more.
+            pool.floor = calendar::floor(&self.windows, &pool.name, now)
+                .filter(|_| !self.is_paused)
+                .cloned();
+        }
+        self
+    }
+
+    /// The service after a number that was set by hand: scaled automatically.
+    #[must_use]
+    pub fn released(mut self) -> Self {
+        self.is_fixed = false;
+        for pool in &mut self.pools {
+            pool.fixed = None;
+        }
+        self
+    }
+
+    /// When the next of these begins or ends.
+    pub fn changes_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let pause = self.paused_until.filter(|until| now < *until);
+        pause.into_iter().chain(calendar::edge(&self.windows, now)).min()
+    }
+
+    /// The fixed number of replicas, over all pools.
+    pub fn fixed_total(&self) -> Option<i32> {
+        self.is_fixed
+            .then(|| self.pools.iter().filter_map(|pool| pool.fixed).sum())
+    }
+
+    /// Whether the operator can decide: by a promise, by a signal of which it knows the amount per replica, or by what the servers use.
+    pub fn is_decidable(&self) -> bool {
+        let is_known = |metric: &ScalingMetric| metric.per_replica().is_some() || metric.is_resource();
+        !self.is_fixed && (self.objective.is_some() || self.metrics.iter().any(is_known))
+    }
+
+    /// Whether CPU or memory is named: what nobody has named is a signal of the HorizontalPodAutoscaler alone.
+    pub fn names_resource(&self) -> bool {
+        !self.are_metrics_implied && self.metrics.iter().any(ScalingMetric::is_resource)
+    }
 }
 
 /// What is promised to callers.
@@ -99,6 +164,8 @@ pub struct Pool {
     pub replicas_min: i32,
     /// Most replicas, not below the fewest.
     pub replicas_max: i32,
+    /// The floor of a schedule that is in force; filled in by [`Validated::at`].
+    pub floor: Option<Window>,
     /// This pool's share of a fixed total.
     pub fixed: Option<i32>,
     /// With defaults filled in: a CPU request and a memory limit are always there.
@@ -119,6 +186,20 @@ impl Pool {
     /// Whether the pool counts as GPU.
     pub fn is_gpu(&self) -> bool {
         self.accelerator.is_some()
+    }
+
+    /// Fewest replicas now: by the pool's own minimum, or by a schedule.
+    pub fn fewest(&self) -> i32 {
+        let scheduled = self
+            .floor
+            .as_ref()
+            .map_or(0, |floor| floor.replicas.min(self.replicas_max));
+        self.replicas_min.max(scheduled)
+    }
+
+    /// The schedule that asks for more than the pool's own minimum.
+    pub fn schedule(&self) -> Option<&Window> {
+        self.floor.as_ref().filter(|floor| floor.replicas > self.replicas_min)
     }
 }
 
@@ -226,6 +307,24 @@ impl ScalingMetric {
             Self::QueueDepth(_) => Some(Signal::QueueDepth),
             Self::External { name, .. } => Some(Signal::External(name.clone())),
         }
+    }
+
+    /// Amount of a signal of the operator's own that one replica should have.
+    pub fn per_replica(&self) -> Option<f64> {
+        match self {
+            Self::RequestRate(Target::AverageValue(amount))
+            | Self::QueueDepth(Target::AverageValue(amount))
+            | Self::External {
+                target: Target::AverageValue(amount),
+                ..
+            } => number(amount).filter(|amount| *amount > 0.0),
+            _ => None,
+        }
+    }
+
+    /// Whether it is CPU or memory.
+    pub fn is_resource(&self) -> bool {
+        matches!(self, Self::Resource { .. })
     }
 
     /// Its word in reasons and messages.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tidewright_api::InferenceServiceStatus;
 use tidewright_api::conditions::{ConditionType, Reason};
+use tidewright_api::scaling::Mode;
 use tidewright_api::status::PoolStatus;
 
 /// The same event about the same service is not told again within this time.
@@ -53,18 +54,21 @@ impl Event {
     }
 }
 
-/// The events of a change of status.
-pub fn between(before: Option<&InferenceServiceStatus>, after: &InferenceServiceStatus) -> Vec<Event> {
+/// The events of a change of status. Advice is told only where it was asked for, in mode Advise.
+pub fn between(before: Option<&InferenceServiceStatus>, after: &InferenceServiceStatus, mode: Mode) -> Vec<Event> {
     let nothing = InferenceServiceStatus::default();
     let before = before.unwrap_or(&nothing);
     let mut events = Vec::new();
     ready(before, after, &mut events);
     spec(before, after, &mut events);
-    metrics(before, after, &mut events);
+    scaling(before, after, &mut events);
+    overridden(before, after, &mut events);
     for pool in &after.pools {
         if let Some(was) = before.pools.iter().find(|p| p.name == pool.name) {
             scaled(was, pool, &mut events);
-            advised(was, pool, &mut events);
+            if mode == Mode::Advise {
+                advised(was, pool, &mut events);
+            }
         }
     }
     events
@@ -108,19 +112,45 @@ fn spec(before: &InferenceServiceStatus, after: &InferenceServiceStatus, events:
     }
 }
 
-fn metrics(before: &InferenceServiceStatus, after: &InferenceServiceStatus, events: &mut Vec<Event>) {
+fn scaling(before: &InferenceServiceStatus, after: &InferenceServiceStatus, events: &mut Vec<Event>) {
     let (was, was_reason, _) = state(before, ConditionType::ScalingReady);
     let (is, reason, message) = state(after, ConditionType::ScalingReady);
-    if is == "False" && (was != "False" || was_reason != reason) {
-        let word = if reason == Reason::MetricsApiTaken.as_str() {
-            "MetricsApiTaken"
-        } else {
-            "MetricUnavailable"
-        };
-        events.push(Event::new(true, word, "Scale", message));
-    } else if is == "True" && was == "False" {
-        events.push(Event::new(false, "MetricsAvailable", "Scale", message));
+    let is_of = |reason: &str, of: Reason| reason == of.as_str();
+    // A pause that ends into a fixed number, or into blindness, resumes nothing.
+    if is_of(was_reason, Reason::Paused) && (is_of(reason, Reason::Scaling) || is_of(reason, Reason::Pending)) {
+        events.push(Event::new(false, "ScalingResumed", "Scale", message));
     }
+    if is == "False" && (was != "False" || was_reason != reason) {
+        let (is_warning, word) = match reason {
+            _ if is_of(reason, Reason::Paused) => (false, "ScalingPaused"),
+            _ if is_of(reason, Reason::MetricsApiTaken) => (true, "MetricsApiTaken"),
+            _ if is_of(reason, Reason::ReplicasStuck) => (true, "ReplicasStuck"),
+            _ => (true, "MetricUnavailable"),
+        };
+        events.push(Event::new(is_warning, word, "Scale", message));
+    } else if is == "True" && was == "False" && !is_of(was_reason, Reason::Paused) {
+        let word = if is_of(was_reason, Reason::ReplicasStuck) {
+            "ReplicasStarted"
+        } else {
+            "MetricsAvailable"
+        };
+        events.push(Event::new(false, word, "Scale", message));
+    }
+}
+
+fn overridden(before: &InferenceServiceStatus, after: &InferenceServiceStatus, events: &mut Vec<Event>) {
+    let number = |status: &InferenceServiceStatus| status.r#override.as_ref().map(|o| o.replicas);
+    let (reason, note) = match (&before.r#override, &after.r#override) {
+        (_, Some(is)) if number(before) != Some(is.replicas) => (
+            "ReplicasOverridden",
+            format!("{} replicas until {}, as set by hand", is.replicas, is.until.0),
+        ),
+        (Some(was), None) => ("OverrideEnded", format!("no longer {} replicas by hand", was.replicas)),
+        _ => return,
+    };
+    let mut event = Event::new(false, reason, "Scale", &note);
+    event.is_told_each_time();
+    events.push(event);
 }
 
 fn advised(was: &PoolStatus, is: &PoolStatus, events: &mut Vec<Event>) {

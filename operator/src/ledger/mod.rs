@@ -6,6 +6,7 @@
 mod segment;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -41,7 +42,14 @@ pub struct Summary {
 #[derive(Debug)]
 pub struct Ledger {
     bytes_max: usize,
-    books: Mutex<BTreeMap<ServiceKey, Book>>,
+    books: Mutex<Books>,
+}
+
+/// Those of all services, and the memory that they take: counted as it changes, for there is a record a second of every service.
+#[derive(Debug, Default)]
+struct Books {
+    by_service: BTreeMap<ServiceKey, Book>,
+    bytes: usize,
 }
 
 impl Ledger {
@@ -59,8 +67,8 @@ impl Ledger {
             return false;
         }
         let books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
-        let limit = (self.bytes_max / 4 / books.len().max(1)).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
-        books.get(key).is_none_or(|book| book.is_full(limit))
+        let limit = (self.bytes_max / 4 / books.by_service.len().max(1)).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
+        books.by_service.get(key).is_none_or(|book| book.is_full(limit))
     }
 
     /// Keeps a record. One that carries what was remembered begins a segment.
@@ -69,22 +77,23 @@ impl Ledger {
             return;
         }
         let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = books.entry(key.clone()).or_default().note(record) {
+        if let Err(error) = books.note(key, record) {
             tracing::warn!(service = %key, %error, "a decision could not be kept");
         }
-        evict(&mut books, self.bytes_max);
+        books.evict(self.bytes_max);
     }
 
     /// The segments that touch this span, oldest first; the newest in any case.
     pub fn read(&self, key: &ServiceKey, from: Moment, to: Moment) -> Vec<Kept> {
         let books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
-        books.get(key).map(|book| book.read(from, to)).unwrap_or_default()
+        let book = books.by_service.get(key);
+        book.map(|book| book.read(from, to)).unwrap_or_default()
     }
 
     /// What is kept of which services.
     pub fn summaries(&self) -> Vec<Summary> {
         let books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
-        let all = books.iter().filter_map(|(key, book)| {
+        let all = books.by_service.iter().filter_map(|(key, book)| {
             let (from, to) = book.span()?;
             Some(Summary {
                 namespace: key.namespace.clone(),
@@ -99,17 +108,29 @@ impl Ledger {
     }
 }
 
-/// Lets the oldest segments go until the rest fits.
-fn evict(books: &mut BTreeMap<ServiceKey, Book>, bytes_max: usize) {
-    let mut bytes: usize = books.values().map(Book::bytes).sum();
-    while bytes > bytes_max {
-        let oldest = books.iter().filter_map(|(key, book)| Some((book.oldest_end()?, key)));
-        let Some((_, key)) = oldest.min() else { return };
-        let key = key.clone();
-        let Some(book) = books.get_mut(&key) else { return };
-        bytes -= book.drop_oldest().min(bytes);
-        if book.records() == 0 {
-            books.remove(&key);
+impl Books {
+    fn note(&mut self, key: &ServiceKey, record: &Record) -> io::Result<()> {
+        let book = self.by_service.entry(key.clone()).or_default();
+        let before = book.bytes();
+        let noted = book.note(record);
+        self.bytes = (self.bytes + book.bytes()).saturating_sub(before);
+        noted
+    }
+
+    /// Lets the oldest segments go until the rest fits.
+    fn evict(&mut self, bytes_max: usize) {
+        while self.bytes > bytes_max {
+            let books = self.by_service.iter();
+            let oldest = books.filter_map(|(key, book)| Some((book.oldest_end()?, key)));
+            let Some((_, key)) = oldest.min() else { return };
+            let key = key.clone();
+            let Some(book) = self.by_service.get_mut(&key) else {
+                return;
+            };
+            self.bytes = self.bytes.saturating_sub(book.drop_oldest());
+            if book.records() == 0 {
+                self.by_service.remove(&key);
+            }
         }
     }
 }
@@ -236,6 +257,7 @@ mod tests {
         let summaries = ledger.summaries();
         let bytes: usize = summaries.iter().map(|summary| summary.bytes).sum();
         assert!(bytes <= 100 << 10, "{summaries:?}");
+        assert_eq!(ledger.books.lock().unwrap().bytes, bytes, "as it was counted meanwhile");
         let of_other = summaries.iter().find(|summary| summary.name == "b").unwrap();
         assert_eq!(of_other.to, at(1999));
         assert!(of_other.from > at(500) || summaries.len() == 1, "{summaries:?}");

@@ -56,6 +56,7 @@ impl Kept {
 #[derive(Debug, Default)]
 pub(super) struct Book {
     closed: VecDeque<Segment>,
+    closed_bytes: usize,
     open: Open,
 }
 
@@ -86,11 +87,13 @@ impl Book {
         if open.records == 0 {
             return Ok(());
         }
+        let packed: Arc<[u8]> = zstd::encode_all(open.lines.as_slice(), LEVEL)?.into();
+        self.closed_bytes += packed.len();
         self.closed.push_back(Segment {
             from: open.from,
             to: open.to,
             records: open.records,
-            packed: zstd::encode_all(open.lines.as_slice(), LEVEL)?.into(),
+            packed,
         });
         Ok(())
     }
@@ -133,7 +136,7 @@ impl Book {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.closed.iter().map(|segment| segment.packed.len()).sum::<usize>() + self.open.lines.capacity()
+        self.closed_bytes + self.open.lines.capacity()
     }
 
     /// When the oldest segment ended.
@@ -145,7 +148,10 @@ impl Book {
     /// Lets the oldest segment go. The bytes that it took.
     pub(super) fn drop_oldest(&mut self) -> usize {
         match self.closed.pop_front() {
-            Some(segment) => segment.packed.len(),
+            Some(segment) => {
+                self.closed_bytes -= segment.packed.len();
+                segment.packed.len()
+            }
             None => std::mem::take(&mut self.open).lines.capacity(),
         }
     }

@@ -78,7 +78,7 @@ pub enum Command {
         /// Of what.
         #[command(flatten)]
         subject: Subject,
-        /// A manifest of the InferenceService with other numbers. Its signals must be those of the recorded one.
+        /// A manifest of the InferenceService with other numbers or schedules. Its signals must be those of the recorded one.
         #[arg(long, value_name = "FILE")]
         policy: PathBuf,
         /// From this time on.

@@ -1,12 +1,16 @@
 //! Recorded decisions, told again. Pure.
 
+use jiff::Timestamp;
 use serde::Serialize;
 use tidewright_scaling::decision::Decision;
-use tidewright_scaling::observation::{Reading, Sample};
+use tidewright_scaling::observation::{Floor, Phase, Reading, Sample};
 use tidewright_scaling::policy::SignalKind;
 use tidewright_scaling::record::{Record, Replay, Replayed, differences};
 use tidewright_scaling::units::{Moment, Raw};
 use tidewright_scaling::{Observations, Policy, State, decide};
+
+use crate::autoscaler::{floors, timestamp};
+use crate::domain::calendar::{self, Schedule, Window};
 
 /// For how long a `what-if` goes on: rates are averages, and need it to be believed.
 const WHAT_IF_SECONDS: u32 = 120;
@@ -149,21 +153,23 @@ pub fn what_if(records: &[Record], rate: Option<f64>, queue: Option<f64>) -> Res
 }
 
 fn is_rate(kind: &SignalKind, name: &str) -> bool {
-    matches!(kind, SignalKind::ArrivalRate) || name.starts_with("request_rate")
+    matches!(kind, SignalKind::ArrivalRate | SignalKind::ArrivalsPerReplica { .. }) || name.starts_with("request_rate")
 }
 
 fn is_queue(kind: &SignalKind, name: &str) -> bool {
     matches!(kind, SignalKind::Queued) || name.starts_with("queue_depth")
 }
 
-/// Sets every signal of a kind; whether there is one.
-fn set(policy: &Policy, seen: &mut Observations, value: f64, is_it: fn(&SignalKind, &str) -> bool) -> bool {
+/// Sets every signal of a kind to a number of the whole service; whether there is one. A signal of one pool gets its part.
+fn set(policy: &Policy, seen: &mut Observations, whole: f64, is_it: fn(&SignalKind, &str) -> bool) -> bool {
     let mut found = false;
-    for (signal, reading) in policy.signals.iter().zip(&mut seen.signals) {
+    let before = seen.clone();
+    for (index, (signal, reading)) in policy.signals.iter().zip(&mut seen.signals).enumerate() {
         if !is_it(&signal.kind, &signal.name) {
             continue;
         }
         found = true;
+        let value = whole * part(policy, &before, index);
         let sample: Reading = Ok(match reading {
             Ok(sample) => Sample {
                 value: Raw(value),
@@ -181,6 +187,75 @@ fn set(policy: &Policy, seen: &mut Observations, value: f64, is_it: fn(&SignalKi
         *reading = sample;
     }
     found
+}
+
+/// The part of the whole that a signal has: as measured over all pools; where it is not, as the ready replicas share it.
+fn part(policy: &Policy, seen: &Observations, index: usize) -> f64 {
+    let pool_of = |index: usize| match policy.signals.get(index)?.kind {
+        SignalKind::PerReplica { pool, .. } | SignalKind::ArrivalsPerReplica { pool, .. } => Some(pool),
+        _ => None,
+    };
+    let Some(own) = pool_of(index) else { return 1.0 };
+    // `request_rate/a` and `request_rate/b` are one number, pool by pool.
+    let source = |index: usize| policy.signals.get(index)?.name.split('/').next();
+    let pools: Vec<(usize, usize)> = (0..policy.signals.len())
+        .filter(|other| source(*other) == source(index))
+        .filter_map(|other| Some((other, pool_of(other)?)))
+        .collect();
+    let measured = |signal: usize| Some(seen.signals.get(signal)?.as_ref().ok()?.value.0);
+    let ready = |pool: usize| {
+        let pods = seen.pools.get(pool).map_or(&[][..], |view| &view.pods);
+        pods.iter().filter(|pod| pod.phase == Phase::Ready).count() as f64
+    };
+    let all: Option<f64> = pools.iter().map(|(signal, _)| measured(*signal)).sum();
+    let shares = [
+        (measured(index), all),
+        (Some(ready(own)), Some(pools.iter().map(|(_, pool)| ready(*pool)).sum())),
+    ];
+    let known = shares.into_iter().find_map(|(own, all)| {
+        let share = own? / all.filter(|all| *all > 0.0)?;
+        share.is_finite().then_some(share)
+    });
+    known.unwrap_or(1.0 / pools.len().max(1) as f64)
+}
+
+/// Another spec, as far as it decides.
+#[derive(Debug)]
+pub struct Other {
+    policy: Policy,
+    schedules: Vec<Schedule>,
+    /// Their times, those that are and those that come next.
+    windows: Vec<Window>,
+    /// Until when no other times begin or end.
+    until: Option<Timestamp>,
+}
+
+impl Other {
+    /// Its policy and its schedules.
+    pub fn new(policy: Policy, schedules: Vec<Schedule>) -> Self {
+        Self {
+            policy,
+            schedules,
+            windows: Vec::new(),
+            until: None,
+        }
+    }
+
+    /// What its schedules ask for at a time.
+    fn floors(&mut self, at: Moment) -> Vec<Option<Floor>> {
+        let Some(now) = timestamp(at) else {
+            return Vec::new();
+        };
+        if self.until.is_none_or(|until| now >= until) {
+            self.windows = self
+                .schedules
+                .iter()
+                .flat_map(|schedule| schedule.windows(now))
+                .collect();
+            self.until = calendar::edge(&self.windows, now);
+        }
+        floors(&self.policy, &self.windows, now)
+    }
 }
 
 /// What a policy came to over some time.
@@ -209,12 +284,12 @@ pub struct Compared {
     pub other: Course,
 }
 
-/// Lets another policy decide from what was seen, with what was remembered at the time. The pods are those that there were: with other numbers of them the load of each would have been
-/// another, which no record knows.
+/// Lets another spec decide from what was seen and by its own schedules, with what was remembered at the time. The pods are those that there were: with other
+/// numbers of them the load of each would have been another, which no record knows.
 ///
 /// # Errors
-/// The other policy looks at other signals or pools.
-pub fn compare(records: &[Record], from: Moment, to: Moment, other: &Policy) -> Result<Compared, String> {
+/// The other spec looks at other signals or pools.
+pub fn compare(records: &[Record], from: Moment, to: Moment, mut other: Other) -> Result<Compared, String> {
     let (recorded_policy, ..) = present(records)?;
     let names = |policy: &Policy| -> Vec<String> {
         let signals = policy.signals.iter().map(|signal| format!("signal {}", signal.name));
@@ -222,7 +297,7 @@ pub fn compare(records: &[Record], from: Moment, to: Moment, other: &Policy) -> 
             .chain(policy.pools.iter().map(|pool| format!("pool {}", pool.name)))
             .collect()
     };
-    let (of_recorded, of_other) = (names(&recorded_policy), names(other));
+    let (of_recorded, of_other) = (names(&recorded_policy), names(&other.policy));
     if of_recorded != of_other {
         return Err(format!(
             "the other spec decides from {}, and recorded is {}",
@@ -236,13 +311,16 @@ pub fn compare(records: &[Record], from: Moment, to: Moment, other: &Policy) -> 
     let mut replicas: Option<Vec<u32>> = None;
     let (mut was, mut would) = (Vec::new(), Vec::new());
     for record in records.iter().take_while(|record| record.at <= to) {
-        let mut seen = record.seen.clone();
+        let mut seen = Observations {
+            floors: other.floors(record.at),
+            ..record.seen.clone()
+        };
         let before = replicas.get_or_insert_with(|| seen.pools.iter().map(|view| view.replicas).collect());
         for (view, replicas) in seen.pools.iter_mut().zip(before.iter()) {
             view.replicas = *replicas;
         }
         let memory = state.take().or_else(|| record.state.clone()).unwrap_or_default();
-        let (decision, next) = decide(other, &seen, memory, record.at);
+        let (decision, next) = decide(&other.policy, &seen, memory, record.at);
         state = Some(next);
         replicas = Some(decision.pools.iter().map(|pool| pool.to).collect());
         let asked: u32 = record.decision.pools.iter().map(asked).sum();

@@ -38,6 +38,11 @@ fn draft() -> Draft {
     }
 }
 
+/// A spec without schedules.
+fn spec(draft: Draft) -> Other {
+    Other::new(draft.check().unwrap(), Vec::new())
+}
+
 fn at(second: u64) -> Moment {
     Moment::from_millis(1_800_000_000_000 + second * 1000)
 }
@@ -150,27 +155,129 @@ fn a_stricter_promise_costs_more_and_is_short_of_nothing() {
     let records = through_text(&records());
     let mut stricter = draft();
     stricter.objective.latency_seconds = 0.08;
-    let compared = compare(&records, at(0), at(10_000), &stricter.clone().check().unwrap()).unwrap();
+    let compared = compare(&records, at(0), at(10_000), spec(stricter.clone())).unwrap();
     assert!(
         compared.other.replica_seconds > compared.recorded.replica_seconds,
         "{compared:?}"
     );
     assert!((compared.recorded.seconds - 899.0).abs() < 1e-6);
-    let same = compare(&records, at(100), at(800), &draft().check().unwrap()).unwrap();
+    let same = compare(&records, at(100), at(800), spec(draft())).unwrap();
     assert_eq!(
         same.other, same.recorded,
         "the same policy comes to the same, from the middle too"
     );
     let mut fewer = draft();
     fewer.pools[0].replicas_max = 2;
-    let short = compare(&records, at(0), at(900), &fewer.check().unwrap()).unwrap();
+    let short = compare(&records, at(0), at(900), spec(fewer)).unwrap();
     assert!(short.other.short_seconds > short.recorded.short_seconds, "{short:?}");
     stricter.signals.pop();
-    let refused = compare(&records, at(0), at(900), &stricter.check().unwrap()).unwrap_err();
+    let refused = compare(&records, at(0), at(900), spec(stricter)).unwrap_err();
     assert!(
         refused.contains("recorded is signal rate, signal queue, pool cpu"),
         "{refused}"
     );
+}
+
+/// The records begin at 8:00:00 UTC.
+#[test]
+fn the_schedules_of_the_other_spec_count_and_the_recorded_ones_do_not() {
+    let mut records = through_text(&records());
+    for record in &mut records {
+        record.seen.floors = vec![Some(Floor {
+            name: "recorded".to_owned(),
+            replicas: 19,
+            until: at(10_000),
+        })];
+    }
+    let without = compare(&records, at(0), at(900), spec(draft())).unwrap().other;
+    assert!(without.replicas.iter().all(|replicas| *replicas < 15), "{without:?}");
+    let begins: croner::Cron = "2,10 8 * * *".parse().unwrap();
+    let schedule = Schedule {
+        name: "rush".to_owned(),
+        begins,
+        zone: jiff::tz::TimeZone::UTC,
+        lasts: jiff::SignedDuration::from_mins(2),
+        replicas: 15,
+        pool: Some("cpu".to_owned()),
+    };
+    let other = Other::new(draft().check().unwrap(), vec![schedule]);
+    let with = compare(&records, at(0), at(900), other).unwrap().other;
+    let rush: Vec<usize> = (0..900).filter(|second| with.replicas[*second] >= 15).collect();
+    let (first, last) = (*rush.first().unwrap(), *rush.last().unwrap());
+    assert_eq!(first, 120);
+    assert!(
+        rush.contains(&239) && rush.contains(&600) && rush.contains(&719),
+        "{rush:?}"
+    );
+    assert!(!rush.contains(&599) && last < 899, "it ends: {rush:?}");
+}
+
+/// Sixty and twenty of eighty requests per second, of which a replica of either pool should have ten.
+#[test]
+fn each_pool_gets_its_part_of_another_rate() {
+    let mut pools = draft();
+    pools.pools.push(Pool {
+        name: "gpu".to_owned(),
+        ..pools.pools[0].clone()
+    });
+    let signal = |name: &str, kind| Signal {
+        name: name.to_owned(),
+        kind,
+        stale_after_seconds: 30.0,
+    };
+    let target = 10.0;
+    pools.signals = vec![
+        signal("request_rate/cpu", SignalKind::PerReplica { pool: 0, target }),
+        signal("request_rate/gpu", SignalKind::PerReplica { pool: 1, target }),
+        signal(
+            "request_rate_direct/cpu",
+            SignalKind::ArrivalsPerReplica { pool: 0, target },
+        ),
+        signal(
+            "request_rate_direct/gpu",
+            SignalKind::ArrivalsPerReplica { pool: 1, target },
+        ),
+    ];
+    let policy = pools.check().unwrap();
+    let pod = |id| tidewright_scaling::observation::Pod {
+        id,
+        created_at: Moment::default(),
+        ready_at: Some(Moment::default()),
+        phase: Phase::Ready,
+        in_flight: None,
+    };
+    let view = |replicas: u32| PoolView {
+        replicas,
+        pods: (0..u64::from(replicas)).map(pod).collect(),
+        service: None,
+    };
+    let sample = |value: f64| {
+        Ok(Sample {
+            value: Raw(value),
+            at: at(0),
+            window_seconds: 30.0,
+            targets_up: 1,
+            targets_all: 1,
+            targets_covered: None,
+        })
+    };
+    let silent = Err(tidewright_scaling::observation::Absence::QueryFailed);
+    let given = |signals: Vec<Reading>, views: Vec<PoolView>| {
+        let mut seen = Observations {
+            signals,
+            pools: views,
+            ..Observations::default()
+        };
+        assert!(set(&policy, &mut seen, 160.0, is_rate));
+        let values = seen.signals.iter().map(|reading| reading.unwrap().value.0);
+        values.collect::<Vec<_>>()
+    };
+    let measured = vec![sample(60.0), sample(20.0), sample(30.0), sample(10.0)];
+    assert_eq!(given(measured, vec![view(6), view(2)]), [120.0, 40.0, 120.0, 40.0]);
+    let half = vec![sample(60.0), silent, silent, silent];
+    assert_eq!(given(half, vec![view(1), view(3)]), [40.0, 120.0, 40.0, 120.0]);
+    let idle = vec![sample(0.0); 4];
+    assert_eq!(given(idle, vec![view(0), view(0)]), [80.0; 4]);
 }
 
 #[test]

@@ -16,7 +16,6 @@ use kube::config::KubeConfigOptions;
 use kube::{Client, Config};
 use serde::Serialize;
 use tidewright_api::InferenceService;
-use tidewright_scaling::Policy;
 use tidewright_scaling::record::Record;
 use tidewright_scaling::units::Moment;
 
@@ -26,6 +25,7 @@ use crate::cluster::call::cluster_client;
 use crate::cluster::read;
 use crate::validate::{Prometheus, validate};
 use args::{Cli, Command, Output, Place, Subject};
+use history::Other;
 
 /// A decision did not come out the same.
 const DIFFERENT: u8 = 3;
@@ -73,8 +73,8 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             let from = from.as_deref().map_or(Ok(Moment::default()), moment)?;
             let to = to.as_deref().map_or(Ok(Moment::from_millis(u64::MAX)), moment)?;
             let records = records(place, &subject, Some(from)).await?;
-            let other = other_policy(&policy, &records)?;
-            let compared = history::compare(&records, from, to, &other).map_err(anyhow::Error::msg)?;
+            let other = other_spec(&policy, &records)?;
+            let compared = history::compare(&records, from, to, other).map_err(anyhow::Error::msg)?;
             say(place, &compared, || show::compared(&compared))?;
         }
         Command::WhatIf { subject, rate, queue } => {
@@ -138,7 +138,7 @@ async fn why(place: &Place, subject: &Subject) -> anyhow::Result<()> {
                 show::status(&service)
             )
         }),
-        // In mode Hpa the autoscaler of Kubernetes decides, and the status repeats what it goes by.
+        // Where the operator has nothing to decide by, the status repeats what the autoscaler of Kubernetes goes by.
         None => say(place, &service.status, || show::status(&service)),
     }
 }
@@ -218,11 +218,13 @@ async fn fetch(
 }
 
 fn not_recorded(namespace: &str, name: &str) -> String {
-    format!("no decision about {namespace}/{name} is recorded: the operator decides in the modes Advise and Direct")
+    format!(
+        "no decision about {namespace}/{name} is recorded: the operator decides about what scales by signals that it measures"
+    )
 }
 
-/// The policy of a manifest, as the operator would make it.
-fn other_policy(path: &Path, records: &[Record]) -> anyhow::Result<Policy> {
+/// The policy of a manifest, as the operator would make it, and its schedules.
+fn other_spec(path: &Path, records: &[Record]) -> anyhow::Result<Other> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let mut object: InferenceService = serde_saphyr::from_str(&text).with_context(|| path.display().to_string())?;
     // What the API server gives an object, and what plays no part here.
@@ -241,17 +243,21 @@ fn other_policy(path: &Path, records: &[Record]) -> anyhow::Result<Policy> {
     let stale_after = recorded
         .and_then(|policy| policy.signals.first())
         .map_or(30.0, |s| s.stale_after_seconds);
+    let (has_prometheus, asks_pods) = recorded.map_or((true, false), autoscaler::sources_of);
     let times = Times {
         rate_window: Duration::ZERO,
         stale_after: Duration::from_secs_f64(stale_after),
+        has_prometheus,
+        // The window of their rates is no part of a policy, and the observations have theirs.
+        asks_pods: asks_pods.then_some(Duration::from_secs(1)),
     };
     let plan = autoscaler::plan(&service, &times).with_context(|| {
         format!(
-            "{}: the operator decides in the modes Advise and Direct",
+            "{}: the operator decides about what scales by signals that it measures",
             path.display()
         )
     })?;
-    Ok(plan.policy)
+    Ok(Other::new(plan.policy, service.schedules))
 }
 
 /// RFC 3339, or so long ago.

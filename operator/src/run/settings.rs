@@ -22,6 +22,7 @@ pub(super) fn pod_settings(args: &RunArgs) -> PodSettings {
         image_pull_policy: args.image_pull_policy.clone(),
         drain_grace_seconds: args.drain_grace_seconds,
         monitoring_namespace: args.monitoring_namespace.clone(),
+        asking_namespace: args.ask_pods.then(|| args.namespace.clone()),
     }
 }
 
@@ -46,12 +47,14 @@ pub(super) fn metrics_api_settings(args: &RunArgs) -> metrics_api::Settings {
     settings
 }
 
-/// How old the readings are that the autoscaler decides on.
+/// How old the readings are that the autoscaler decides on, and who is asked for them.
 pub(super) fn times(args: &RunArgs) -> Times {
     let readings = source_settings(args);
     Times {
         rate_window: readings.rate_window,
         stale_after: readings.reading_age_max(),
+        has_prometheus: args.prometheus_url.is_some(),
+        asks_pods: args.ask_pods.then_some(args.scaling_interval_seconds),
     }
 }
 

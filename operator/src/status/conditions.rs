@@ -76,6 +76,6 @@ fn one(draft: &Draft, previous: &[Condition], generation: i64, now: Timestamp) -
 }
 
 /// The API server keeps seconds: anything finer would look like a change for ever.
-fn whole_seconds(now: Timestamp) -> Timestamp {
+pub(super) fn whole_seconds(now: Timestamp) -> Timestamp {
     Timestamp::from_second(now.as_second()).unwrap_or(now)
 }

@@ -1,18 +1,21 @@
 //! Why a pool has as many replicas as it has: what each signal proposes, which one wins, and what limits it.
 //!
 //! The HorizontalPodAutoscaler controller decides; this repeats its arithmetic, `ceil(value / target)`, times the ready replicas for a target in all, on the values that it is given, to say
-//! it in a sentence. The sentence is made anew only when the number or the winner changes: the values themselves move all the time, and are metrics.
+//! it in a sentence. The sentence is made anew only when the number or the winner changes, or the schedule that it names: the values themselves move all the time,
+//! and are metrics.
 
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tidewright_api::scaling::Mode;
-use tidewright_api::status::{AdviceStatus, DecisionStatus, PoolStatus};
+use tidewright_api::status::{AdviceStatus, DecisionStatus, PoolStatus, ScheduleStatus};
 
 use super::scaling::condition;
 use crate::domain::decided::DecidedPool;
 use crate::domain::observed::Observed;
 use crate::domain::published::Reading;
 use crate::domain::quantity::number;
+use crate::domain::signals::Signals;
 use crate::domain::validated::{Pool, ResourceTarget, ScalingMetric, Target, Validated};
 
 struct Proposal {
@@ -32,32 +35,38 @@ pub(super) fn decide(
     match before.and_then(|b| {
         b.decision
             .as_ref()
-            .filter(|d| b.desired == desired && d.reason == fresh.reason)
+            .filter(|d| b.desired == desired && d.reason == fresh.reason && d.schedule == fresh.schedule)
     }) {
         Some(unchanged) => unchanged.clone(),
         None => fresh,
     }
 }
 
-/// What the operator would do where it only advises; the sentence is made anew when the number or the reason changes.
+/// What the operator would do where a HorizontalPodAutoscaler scales; the sentence is made anew when the number or the reason changes.
 pub(super) fn advice(
     pool: &Pool,
     service: &Validated,
     observed: &Observed,
     before: Option<&PoolStatus>,
 ) -> Option<AdviceStatus> {
-    if service.is_fixed || service.mode != Mode::Advise {
+    if service.mode == Mode::Direct || !service.is_decidable() {
+        return None;
+    }
+    if service.mode == Mode::Hpa && observed.signals == Signals::NoPrometheus && !service.names_resource() {
         return None;
     }
     let before = before.and_then(|b| b.advice.as_ref());
     let Some(decided) = decided(pool, observed) else {
         return before.cloned();
     };
-    let is_same = |b: &&AdviceStatus| b.replicas == decided.replicas && b.reason == decided.reason;
+    let is_same = |b: &&AdviceStatus| {
+        b.replicas == decided.replicas && b.reason == decided.reason && b.schedule == decided.schedule
+    };
     Some(before.filter(is_same).cloned().unwrap_or_else(|| AdviceStatus {
         replicas: decided.replicas,
         reason: decided.reason.to_owned(),
         message: decided.message.clone(),
+        schedule: decided.schedule.clone(),
     }))
 }
 
@@ -69,13 +78,17 @@ fn fresh(pool: &Pool, service: &Validated, observed: &Observed, desired: i32) ->
     let decision = |reason: &str, message: String| DecisionStatus {
         reason: reason.to_owned(),
         message,
+        schedule: None,
     };
     if let Some(fixed) = pool.fixed {
         return decision("Fixed", format!("{fixed} of a fixed total"));
     }
     if service.mode == Mode::Direct {
         return match decided(pool, observed) {
-            Some(decided) => decision(decided.reason, decided.message.clone()),
+            Some(decided) => DecisionStatus {
+                schedule: decided.schedule.clone(),
+                ..decision(decided.reason, decided.message.clone())
+            },
             None => decision("Pending", "not decided yet".to_owned()),
         };
     }
@@ -101,6 +114,19 @@ fn fresh(pool: &Pool, service: &Validated, observed: &Observed, desired: i32) ->
     winner.text.push_str(" (winner)");
     let (word, wants) = (winner.word, winner.replicas.unwrap_or_default());
     let message = text(&proposals);
+    let fewest = pool.fewest();
+    if wants <= f64::from(fewest)
+        && desired == fewest
+        && let Some(schedule) = pool.schedule()
+    {
+        let (until, name) = (schedule.until, schedule.name.clone());
+        let message = format!("{message}; at least {fewest} until {until} by schedule {name}");
+        let until = Time(until);
+        return DecisionStatus {
+            schedule: Some(ScheduleStatus { name, until }),
+            ..decision("Schedule", message)
+        };
+    }
     if wants <= f64::from(pool.replicas_min) && desired == pool.replicas_min {
         return decision("MinReplicas", format!("{message}; at least {}", pool.replicas_min));
     }
@@ -232,6 +258,7 @@ pub(super) fn limited_by(service: &Validated, observed: &Observed) -> Option<Str
         Some(
             match limited.reason.as_deref() {
                 Some("TooManyReplicas") => "maxReplicas",
+                Some("TooFewReplicas") if pool.schedule().is_some() => "schedule",
                 Some("TooFewReplicas") => "minReplicas",
                 _ => "behavior",
             }
@@ -252,100 +279,4 @@ pub fn queue_text(queue: Option<&Reading>) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-    use std::sync::Arc;
-
-    use serde_json::json;
-
-    use super::*;
-    use crate::domain::decided::Decided;
-    use crate::test_support::{deployment, validated};
-
-    fn observed(replicas: i32, reason: &'static str, message: &str) -> Observed {
-        let pool = DecidedPool {
-            replicas,
-            reason,
-            message: message.to_owned(),
-            limited_by: Some("maxReplicas"),
-        };
-        Observed {
-            decided: Some(Arc::new(Decided {
-                pools: BTreeMap::from([("cpu".to_owned(), pool)]),
-                problem: None,
-            })),
-            ..Observed::default()
-        }
-    }
-
-    #[test]
-    fn the_operators_own_decision_is_advice_or_the_decision_by_the_mode() {
-        let of = |mode: &str| validated(json!({"spec": {"predictor": {"autoScaling": {"mode": mode}}}}));
-        let seen = observed(4, "RateSizing", "72 req/s needs 4");
-        let direct = of("Direct");
-        let said = decide(&direct.pools[0], &direct, &seen, 4, None);
-        assert_eq!(
-            (said.reason.as_str(), said.message.as_str()),
-            ("RateSizing", "72 req/s needs 4")
-        );
-        assert_eq!(limited_by(&direct, &seen).as_deref(), Some("maxReplicas"));
-        assert_eq!(advice(&direct.pools[0], &direct, &seen, None), None);
-        let advise = of("Advise");
-        let said = advice(&advise.pools[0], &advise, &seen, None).unwrap();
-        assert_eq!((said.replicas, said.message.as_str()), (4, "72 req/s needs 4"));
-        assert_eq!(
-            limited_by(&advise, &seen),
-            None,
-            "that of the HorizontalPodAutoscaler counts"
-        );
-    }
-
-    #[test]
-    fn a_target_in_all_multiplies_the_replicas_that_there_are() {
-        let asks = |target: serde_json::Value, ready: i32| {
-            let metrics = json!([{"type": "QueueDepth", "target": target}]);
-            let service = validated(json!({"spec": {"predictor": {"autoScaling": {"metrics": metrics}}}}));
-            let sample = crate::domain::published::Sample {
-                value: 30.0,
-                at: jiff::Timestamp::UNIX_EPOCH,
-            };
-            let counts = json!({"readyReplicas": ready});
-            let seen = Observed {
-                deployments: BTreeMap::from([("cpu".to_owned(), Arc::new(deployment("cpu", 1, ready, counts)))]),
-                readings: BTreeMap::from([("cpu".to_owned(), vec![Some(Ok(sample))])]),
-                ..Observed::default()
-            };
-            decide(&service.pools[0], &service, &seen, ready, None).message
-        };
-        let in_all = json!({"type": "Value", "value": "10"});
-        assert!(
-            asks(in_all.clone(), 2).contains("30 queued / 10 in all → 6"),
-            "{}",
-            asks(in_all, 2)
-        );
-        let each = json!({"type": "AverageValue", "averageValue": "10"});
-        assert!(
-            asks(each.clone(), 2).contains("30 queued / 10 per replica → 3"),
-            "{}",
-            asks(each, 2)
-        );
-    }
-
-    #[test]
-    fn a_sentence_of_advice_is_made_anew_only_for_another_number_or_reason() {
-        let service = validated(json!({"spec": {"predictor": {"autoScaling": {"mode": "Advise"}}}}));
-        let given = |seen: &Observed, before: Option<&AdviceStatus>| {
-            let before = PoolStatus {
-                advice: before.cloned(),
-                ..PoolStatus::default()
-            };
-            advice(&service.pools[0], &service, seen, Some(&before)).unwrap()
-        };
-        let first = given(&observed(4, "RateSizing", "72 req/s needs 4"), None);
-        let same = given(&observed(4, "RateSizing", "73 req/s needs 4"), Some(&first));
-        assert_eq!(same, first);
-        let other = given(&observed(5, "RateSizing", "99 req/s needs 5"), Some(&first));
-        assert_eq!(other.message, "99 req/s needs 5");
-        assert_eq!(given(&Observed::default(), Some(&first)), first, "nothing new is known");
-    }
-}
+mod tests;

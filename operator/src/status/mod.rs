@@ -4,6 +4,7 @@ mod conditions;
 mod counts;
 mod decision;
 mod digest;
+mod overridden;
 mod pods;
 mod ready;
 mod scaling;
@@ -24,6 +25,7 @@ use crate::domain::validated::{Pool, Validated};
 use conditions::{Draft, Truth};
 
 pub use decision::queue_text;
+pub use overridden::over;
 pub use ready::{is_rolled_out, is_settled};
 
 /// The status of a service whose spec is honoured.
@@ -47,7 +49,11 @@ pub fn summarise(
     );
     let predictor = ready::predictor(service, observed);
     let model = ready::model(service, observed);
-    let scaling = scaling::scaling(service, observed);
+    let overridden = overridden::of(service, previous.r#override.as_ref(), now);
+    let mut scaling = scaling::scaling(service, observed);
+    if let Some(overridden) = &overridden {
+        scaling.message = format!("{}; it is set to 0 at {}", scaling.message, overridden.until.0);
+    }
     let ready = ready::overall(&[&honoured, &predictor, &model]);
     let transition = match (model.truth, model.reason, predictor.truth) {
         (_, Reason::ModelLoadFailed | Reason::DigestMismatch, _) => "BlockedByFailedLoad",
@@ -68,6 +74,7 @@ pub fn summarise(
         selector: Some(format!("{}={}", labels::SERVICE, service.name)),
         queue: Some(queue_text(observed.queue.as_ref())),
         limited_by: decision::limited_by(service, observed),
+        r#override: overridden,
         model: Some(ModelStatus {
             digest: digest::of(service, observed, &previous),
             transition_status: transition.to_owned(),
@@ -77,11 +84,12 @@ pub fn summarise(
     counts::set(status, pools, |pool| gpu_pools.contains(pool))
 }
 
-/// The status of a service whose spec cannot be honoured: what ran before runs on, and is counted. Without the Deployments (`None`: not listed
-/// yet) what was counted last stays.
+/// The status of a service whose spec cannot be honoured: what ran before runs on, by `runs` where that is known, and is counted. Without the
+/// Deployments (`None`: not listed yet) what was counted last stays.
 pub fn refused(
     object: &InferenceService,
     problems: &[Problem],
+    runs: Option<&Validated>,
     deployments: Option<&BTreeMap<String, Arc<Deployment>>>,
     queue: Option<&Reading>,
     now: Timestamp,
@@ -119,6 +127,9 @@ pub fn refused(
         transition_status: "InvalidSpec".to_owned(),
     });
     status.queue = Some(queue_text(queue));
+    if let Some(runs) = runs {
+        status.r#override = overridden::of(runs, status.r#override.as_ref(), now);
+    }
     match deployments {
         Some(deployments) => counts::recount(status, deployments),
         None => status,

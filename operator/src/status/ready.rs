@@ -7,7 +7,7 @@
 //! | a pod cannot start | False, with the pod's reason |
 //! | old pods are left, or new ones missing | False, RollingOut |
 //! | whoever scales has not asked for the minimum yet | False, RollingOut |
-//! | fewer ready than must be | False, NotEnoughReplicas |
+//! | fewer ready than must be | False, ReplicasStuck if some take too long to become ready, else NotEnoughReplicas |
 //! | otherwise | True, Ready |
 //!
 //! With several pools the first that is not True speaks. A pod that cannot start counts only while the pool lacks replicas that it must have:
@@ -18,6 +18,7 @@ use tidewright_api::conditions::{ConditionType, Reason};
 
 use super::conditions::{Draft, Truth};
 use super::pods::{self, Trouble};
+use super::scaling;
 use crate::domain::observed::Observed;
 use crate::domain::validated::{Pool, Validated};
 
@@ -175,11 +176,11 @@ fn verdict(pool: &Pool, is_paused: bool, observed: &Observed) -> Verdict {
         );
     }
     if counts.available < needed {
-        return verdict(
-            Truth::False,
-            Reason::NotEnoughReplicas,
-            format!("{} of {needed} needed replicas are ready", counts.available),
-        );
+        let short = format!("{} of {needed} needed replicas are ready", counts.available);
+        return match scaling::stuck(pool, observed) {
+            Some(stuck) => verdict(Truth::False, Reason::ReplicasStuck, format!("{short}; {stuck}")),
+            None => verdict(Truth::False, Reason::NotEnoughReplicas, short),
+        };
     }
     let fixed = if pool.fixed.is_some() { " (fixed)" } else { "" };
     verdict(

@@ -9,16 +9,20 @@
 //! | a signal is unavailable, and not just starting | False, MetricsUnavailable |
 //! | no HorizontalPodAutoscaler seen, or its controller has not looked at it as it is, or a signal is starting | Unknown, Pending |
 //! | the HorizontalPodAutoscaler says that it cannot act | False, AutoscalerInactive |
+//! | replicas take too long to become ready | False, ReplicasStuck |
 //! | otherwise | True, Scaling |
 //!
-//! In mode Direct the operator's own decision stands for the HorizontalPodAutoscaler, and the metrics API does not matter.
+//! In mode Direct what the pods say when they are asked is a signal too, and without a Prometheus it stands for rate and queue; of CPU and memory the operator
+//! itself says what is missing; its own decision stands for the HorizontalPodAutoscaler, and the metrics API does not matter.
 
 use k8s_openapi::api::autoscaling::v2::{HorizontalPodAutoscaler, HorizontalPodAutoscalerCondition};
 use tidewright_api::conditions::{ConditionType, Reason};
 use tidewright_api::scaling::Mode;
 
 use super::conditions::{Draft, Truth};
+use super::pods;
 use crate::domain::observed::Observed;
+use crate::domain::reading;
 use crate::domain::signals::Signals;
 use crate::domain::validated::{Pool, ScalingMetric, Validated};
 
@@ -28,7 +32,7 @@ const NO_METRICS_API: &str = "NotConfigured: the metrics API of the operator is 
 pub(super) fn scaling(service: &Validated, observed: &Observed) -> Draft {
     let draft = |truth, reason, message: String| Draft::new(ConditionType::ScalingReady, truth, reason, message);
     if service.is_fixed {
-        let total: i32 = service.pools.iter().filter_map(|p| p.fixed).sum();
+        let total = service.fixed_total().unwrap_or_default();
         return draft(
             Truth::True,
             Reason::FixedReplicas,
@@ -36,8 +40,13 @@ pub(super) fn scaling(service: &Validated, observed: &Observed) -> Draft {
         );
     }
     if service.is_paused {
-        let message = "paused by spec.predictor.autoScaling.paused: the replicas stay as they are";
-        return draft(Truth::False, Reason::Paused, message.to_owned());
+        let message = match service.paused_until {
+            Some(until) => {
+                format!("paused until {until} by spec.predictor.autoScaling.pausedUntil: the replicas stay as they are")
+            }
+            None => "paused by spec.predictor.autoScaling.paused: the replicas stay as they are".to_owned(),
+        };
+        return draft(Truth::False, Reason::Paused, message);
     }
     let is_direct = service.mode == Mode::Direct;
     let needs_us = !is_direct
@@ -63,6 +72,7 @@ pub(super) fn scaling(service: &Validated, observed: &Observed) -> Draft {
         };
         return draft(Truth::False, reason, format!("{why}; {left}"));
     }
+    let are_asked = observed.decided.as_ref().is_some_and(|decided| decided.asks_pods);
     let mut starting = None;
     for pool in &service.pools {
         for (metric, reading) in service
@@ -71,6 +81,11 @@ pub(super) fn scaling(service: &Validated, observed: &Observed) -> Draft {
             .zip(observed.readings.get(&pool.name).into_iter().flatten())
         {
             let Some(Err(unavailable)) = reading else { continue };
+            let is_asked_for = matches!(metric, ScalingMetric::RequestRate(_) | ScalingMetric::QueueDepth(_));
+            if is_direct && are_asked && is_asked_for && unavailable.reason == reading::Reason::NotConfigured {
+                // Without a Prometheus the pods alone are believed.
+                continue;
+            }
             let message = format!(
                 "pool {}: {}: {}: {}",
                 pool.name,
@@ -96,6 +111,18 @@ pub(super) fn scaling(service: &Validated, observed: &Observed) -> Draft {
                 if let Some(problem) = &decided.problem {
                     return draft(Truth::False, Reason::AutoscalerInactive, problem.clone());
                 }
+                if let Some(silence) = &decided.silence {
+                    let message = format!(
+                        "the operator cannot learn from the pods what they do: {silence}; nothing is scaled down meanwhile"
+                    );
+                    return draft(Truth::False, Reason::MetricsUnavailable, message);
+                }
+                if let Some(unmeasured) = &decided.unmeasured {
+                    let message = format!(
+                        "metrics.k8s.io does not say what the pods use: {unmeasured}; nothing is scaled down meanwhile"
+                    );
+                    return draft(Truth::False, Reason::MetricsUnavailable, message);
+                }
             }
         }
     }
@@ -106,6 +133,19 @@ pub(super) fn scaling(service: &Validated, observed: &Observed) -> Draft {
                 Idle::Cannot(message) => draft(Truth::False, Reason::AutoscalerInactive, message),
             };
         }
+    }
+    if let Some((pool, stuck)) = service
+        .pools
+        .iter()
+        .find_map(|pool| Some((pool, stuck(pool, observed)?)))
+    {
+        let why =
+            pods::worst(pool, &observed.pods).map_or_else(String::new, |trouble| format!(": {}", trouble.message));
+        return draft(
+            Truth::False,
+            Reason::ReplicasStuck,
+            format!("pool {}: {stuck}{why}", pool.name),
+        );
     }
     if let Some(message) = starting {
         return draft(Truth::Unknown, Reason::Pending, message);
@@ -120,6 +160,17 @@ pub(super) fn scaling(service: &Validated, observed: &Observed) -> Draft {
         Reason::Scaling,
         format!("every signal is fresh and {who} on them"),
     )
+}
+
+/// What is said of replicas that take too long to become ready; nothing where there are none, or nobody decides.
+pub(super) fn stuck(pool: &Pool, observed: &Observed) -> Option<String> {
+    let decided = observed.decided.as_ref()?.pools.get(&pool.name)?;
+    (decided.stuck > 0).then(|| {
+        format!(
+            "{} replicas have not become ready within {:.0} s and are not counted on",
+            decided.stuck, decided.stuck_after_seconds
+        )
+    })
 }
 
 enum Idle {
@@ -175,109 +226,4 @@ pub(super) fn condition<'a>(
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-    use std::sync::Arc;
-
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::domain::decided::Decided;
-    use crate::test_support::{OTHER_PROMETHEUS, validated};
-
-    fn said(changes: Value, signals: Signals) -> Draft {
-        let observed = Observed {
-            signals,
-            ..Observed::default()
-        };
-        scaling(&validated(changes), &observed)
-    }
-
-    #[test]
-    fn signals_that_nobody_serves_are_told_with_what_still_scales() {
-        let cpu = json!({"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 70}}});
-        let rate = json!({"type": "RequestRate", "target": {"type": "AverageValue", "averageValue": "50"}});
-        let named = |metrics: Value| json!({"spec": {"predictor": {"autoScaling": {"metrics": metrics}}}});
-        let taken = || Signals::Taken("APIService x points to y".to_owned());
-        let defaults = said(json!({}), taken());
-        assert_eq!(
-            (defaults.truth, defaults.reason),
-            (Truth::False, Reason::MetricsApiTaken)
-        );
-        assert_eq!(
-            defaults.message,
-            "APIService x points to y; CPU alone scales, up and down"
-        );
-        let both = said(named(json!([cpu, rate])), taken());
-        assert_eq!(both.reason, Reason::MetricsApiTaken);
-        assert!(both.message.contains("nothing is scaled down"), "{}", both.message);
-        let cpu_alone = said(named(json!([cpu])), taken());
-        assert_eq!(cpu_alone.reason, Reason::Pending, "CPU needs no metrics API");
-        for signals in [
-            Signals::Off,
-            Signals::NoPrometheus,
-            Signals::Failing("no answer".to_owned()),
-        ] {
-            assert_eq!(said(json!({}), signals).reason, Reason::MetricsUnavailable);
-        }
-        let elsewhere = json!({"type": "External", "external": {"metric": {"name": "jobs", "query": "sum(jobs)",
-            "serverAddress": OTHER_PROMETHEUS}, "target": {"type": "Value", "value": "7"}}});
-        let elsewhere = |signals| said(named(json!([elsewhere])), signals).reason;
-        assert_eq!(elsewhere(Signals::Off), Reason::MetricsUnavailable, "nobody serves it");
-        assert_eq!(elsewhere(Signals::NoPrometheus), Reason::Pending, "it has a Prometheus");
-        assert_eq!(elsewhere(taken()), Reason::MetricsApiTaken);
-        for signals in [Signals::Pending, Signals::Served] {
-            assert_eq!(said(json!({}), signals).reason, Reason::Pending);
-        }
-    }
-
-    #[test]
-    fn what_an_autoscaler_says_counts_once_its_controller_has_seen_it_as_it_is() {
-        let cpu = json!({"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 70}}});
-        let service = validated(json!({"spec": {"predictor": {"autoScaling": {"metrics": [cpu]}}}}));
-        let at = |generation: i64, seen: Option<i64>| {
-            let condition = |kind: &str| json!({"type": kind, "status": "True", "reason": "x", "message": ""});
-            let autoscaler = serde_json::from_value(json!({
-                "metadata": {"name": "digits-cpu", "generation": generation}, "spec": {"maxReplicas": 3, "scaleTargetRef": {"kind": "", "name": ""}},
-                "status": {"observedGeneration": seen, "desiredReplicas": 1, "conditions": [condition("AbleToScale"), condition("ScalingActive")]},
-            }));
-            let observed = Observed {
-                autoscalers: BTreeMap::from([("cpu".to_owned(), Arc::new(autoscaler.unwrap()))]),
-                ..Observed::default()
-            };
-            scaling(&service, &observed).truth
-        };
-        assert_eq!(at(2, Some(2)), Truth::True);
-        assert_eq!(at(2, Some(1)), Truth::Unknown, "new targets");
-        assert_eq!(at(1, None), Truth::Unknown);
-    }
-
-    #[test]
-    fn in_mode_direct_the_operators_own_decision_stands_for_the_autoscaler() {
-        let at = |paused: bool, decided: Option<Decided>| {
-            let service = json!({"spec": {"predictor": {"autoScaling": {"mode": "Direct", "paused": paused}}}});
-            let observed = Observed {
-                // Another program has the metrics API: nobody needs it here.
-                signals: Signals::Taken("APIService x points to y".to_owned()),
-                decided: decided.map(Arc::new),
-                ..Observed::default()
-            };
-            let draft = scaling(&validated(service), &observed);
-            (draft.truth, draft.reason, draft.message)
-        };
-        let (truth, reason, _) = at(false, None);
-        assert_eq!((truth, reason), (Truth::Unknown, Reason::Pending));
-        let (truth, reason, message) = at(false, Some(Decided::default()));
-        assert_eq!((truth, reason), (Truth::True, Reason::Scaling));
-        assert!(message.contains("the operator acts"), "{message}");
-        let refused = Decided {
-            problem: Some("scale Deployment a/b from 1 to 2: forbidden".to_owned()),
-            ..Decided::default()
-        };
-        let (truth, reason, message) = at(false, Some(refused));
-        assert_eq!((truth, reason), (Truth::False, Reason::AutoscalerInactive));
-        assert!(message.contains("forbidden"), "{message}");
-        let (truth, reason, _) = at(true, Some(Decided::default()));
-        assert_eq!((truth, reason), (Truth::False, Reason::Paused));
-    }
-}
+mod tests;

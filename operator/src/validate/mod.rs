@@ -10,6 +10,7 @@ mod model;
 mod pools;
 mod quantity;
 mod scaling;
+mod schedules;
 
 pub use scaling::Prometheus;
 
@@ -50,6 +51,12 @@ pub fn validate(object: &InferenceService, prometheus: &Prometheus) -> Result<Va
     );
     let auto_scaling = predictor.auto_scaling.as_ref();
     let objective = scaling::objective(auto_scaling.and_then(|a| a.slo.as_ref()), &mut problems);
+    let paused_until = auto_scaling.and_then(|a| a.paused_until.as_deref());
+    let paused_until = scaling::paused_until(paused_until, &mut problems);
+    let override_ttl = auto_scaling.and_then(|a| a.override_ttl.as_deref());
+    let override_lasts = schedules::override_lasts(override_ttl, &mut problems);
+    let given = auto_scaling.map(|a| a.schedules.as_slice()).unwrap_or_default();
+    let schedules = schedules::validate(given, &pools, &mut problems);
     let (memory_cache, redis_cache) = cache::validate(object.spec.cache.as_ref(), &pools, &mut problems);
     let batcher = predictor.batcher.as_ref();
     let server = Server {
@@ -84,6 +91,10 @@ pub fn validate(object: &InferenceService, prometheus: &Prometheus) -> Result<Va
             mode: auto_scaling.map(|a| a.mode).unwrap_or_default(),
             objective,
             is_paused: auto_scaling.is_some_and(|a| a.paused),
+            paused_until,
+            override_lasts,
+            schedules,
+            windows: Vec::new(),
             behavior: auto_scaling.and_then(|a| a.behavior.clone()),
             server,
             service_account: predictor.service_account_name.clone(),

@@ -87,6 +87,7 @@ fn one(pool: &Spec, spec: &InferenceServiceSpec, path: &str, problems: &mut Vec<
         name: pool.name.clone(),
         replicas_min,
         replicas_max,
+        floor: None,
         fixed: None,
         resources: defaults::resources(resources),
         accelerator: pool.accelerator.clone(),

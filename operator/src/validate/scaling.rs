@@ -1,5 +1,6 @@
 //! Signals and their targets.
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use tidewright_api::defaults;
 use tidewright_api::scaling::{AutoScaling, Metric, MetricTarget, MetricType, Mode, Slo, TargetType};
@@ -38,7 +39,7 @@ pub(super) fn validate(
         Vec::new()
     };
     if spec.is_some_and(|s| s.mode == Mode::Direct) {
-        // Of a service that names none, those that this mode measures.
+        // Of a service that names none, those that the operator itself goes by: without metrics-server CPU would let nothing shrink.
         implied.retain(|metric| metric.r#type != MetricType::Resource);
     }
     let mut externals = 0;
@@ -65,6 +66,19 @@ pub(super) fn validate(
         metrics.push(metric);
     }
     metrics
+}
+
+/// When a pause ends.
+pub(super) fn paused_until(spec: Option<&str>, problems: &mut Vec<Problem>) -> Option<Timestamp> {
+    let text = spec?;
+    let until = text.parse().ok();
+    if until.is_none() {
+        problems.push(Problem::new(
+            "spec.predictor.autoScaling.pausedUntil",
+            format!("{text:?} is not a time such as 2026-01-31T14:00:00Z"),
+        ));
+    }
+    until
 }
 
 /// What is promised to callers.

@@ -73,10 +73,26 @@ fn a_promise_is_one_that_can_be_kept() {
 }
 
 #[test]
-fn mode_direct_without_signals_has_those_that_it_measures() {
-    let service = validated(json!({"spec": {"predictor": {"autoScaling": {"mode": "Direct"}}}}));
-    let words: Vec<_> = service.metrics.iter().map(ScalingMetric::word).collect();
-    assert_eq!(words, ["RequestRate", "QueueDepth"]);
+fn a_pause_ends_at_a_time() {
+    let paused = |until: &str| paths(json!({"spec": {"predictor": {"autoScaling": {"pausedUntil": until}}}}));
+    for time in ["2026-01-31T14:00:00Z", "2026-01-31T15:00:00.5+01:00"] {
+        assert_eq!(paused(time), [""; 0], "{time}");
+    }
+    for wrong in ["tomorrow", "2026-01-31", "2026-13-31T14:00:00Z", "2026-01-31T14:00:00"] {
+        assert_eq!(paused(wrong), ["spec.predictor.autoScaling.pausedUntil"], "{wrong}");
+    }
+}
+
+#[test]
+fn mode_direct_has_cpu_only_where_it_is_named() {
+    let words = |auto_scaling: Value| {
+        let service = validated(json!({"spec": {"predictor": {"autoScaling": auto_scaling}}}));
+        let words: Vec<_> = service.metrics.iter().map(ScalingMetric::word).collect();
+        words.join(" ")
+    };
+    assert_eq!(words(json!({"mode": "Direct"})), "RequestRate QueueDepth");
+    let cpu = json!([{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 70}}}]);
+    assert_eq!(words(json!({"mode": "Direct", "metrics": cpu})), "CPU");
 }
 
 #[test]

@@ -23,7 +23,7 @@ fn a_refused_spec_keeps_what_runs() {
     ));
     let none = Err(Unavailable::new(Why::PrometheusUnreachable, "connection refused"));
     let problems = [Problem::new("spec.x", "is wrong")];
-    let status = refused(&object, &problems, None, Some(&none), at(20));
+    let status = refused(&object, &problems, None, None, Some(&none), at(20));
     assert_eq!(
         condition(&status, "SpecHonoured"),
         ("False".into(), "InvalidSpec".into(), "spec.x: is wrong".into())
@@ -31,6 +31,21 @@ fn a_refused_spec_keeps_what_runs() {
     assert_eq!(condition(&status, "Ready").0, "False");
     assert_eq!(status.replicas, Some(2));
     assert_eq!(status.queue.as_deref(), Some("?"));
+}
+
+#[test]
+fn a_number_by_hand_is_told_beside_a_refused_spec_for_as_long_as_it_counts() {
+    let mut object = inference_service(json!({}));
+    let fixed = validated(json!({"spec": {"predictor": {"replicas": 3, "autoScaling": {"overrideTTL": "1m"}}}}));
+    let complete = json!({"observedGeneration": 4, "replicas": 3, "updatedReplicas": 3, "readyReplicas": 3, "availableReplicas": 3});
+    let before = summarise(&object, &fixed, &with_deployment(4, 3, complete), at(10));
+    assert!(before.r#override.is_some());
+    object.status = Some(before.clone());
+    let problems = [Problem::new("spec.x", "is wrong")];
+    let of = |runs: Option<&_>| refused(&object, &problems, runs, None, None, at(20)).r#override;
+    assert_eq!(of(Some(&fixed)), before.r#override);
+    assert_eq!(of(Some(&fixed.clone().released())), None);
+    assert_eq!(of(None), before.r#override, "it is not known what runs");
 }
 
 #[test]
@@ -45,7 +60,7 @@ fn what_runs_beside_a_refused_spec_is_counted_on() {
     gpu.spec.template.spec = Some(serde_json::from_value(pod).unwrap());
     later.insert("gpu".to_owned(), Arc::new(gpu));
     let problems = [Problem::new("spec.x", "is wrong")];
-    let status = refused(&object, &problems, Some(&later), None, at(20));
+    let status = refused(&object, &problems, None, Some(&later), None, at(20));
     assert_eq!(
         (status.replicas, status.ready_replicas, status.desired_replicas),
         (Some(4), Some(4), Some(5))
