@@ -167,8 +167,11 @@ impl Client {
             .method(request.method.clone())
             .uri(&request.path)
             .header(http::header::HOST, &self.authority);
-        if !request.body.is_empty() {
+        if !request.body.is_empty() && request.headers.is_empty() {
             message = message.header(http::header::CONTENT_TYPE, "application/json");
+        }
+        for (name, value) in &request.headers {
+            message = message.header(name, value);
         }
         let message = message
             .body(Full::new(request.body.clone()))

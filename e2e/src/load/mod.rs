@@ -6,13 +6,14 @@ mod arrivals;
 mod client;
 pub mod digits;
 mod record;
+mod replay;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Method;
+use http::{HeaderName, HeaderValue, Method};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::sync::{Mutex, mpsc, watch};
@@ -21,6 +22,7 @@ use tokio::time::{Instant, sleep_until};
 
 pub use arrivals::Arrivals;
 pub use record::{Outcome, Quantiles, Report, Second, Totals, Window};
+pub use replay::{Sample, one_by_one, replay};
 
 use arrivals::Schedule;
 use client::{Client, Connection};
@@ -37,6 +39,8 @@ pub struct Request {
     pub path: String,
     /// Sent as JSON if it is not empty.
     pub body: Bytes,
+    /// Sent in place of `content-type: application/json`.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Of the body of an answer with status 200.
     pub check: Check,
 }
@@ -69,6 +73,8 @@ pub struct LoadOptions {
     pub waiting_max: usize,
     /// From when a request was due to the end of its answer.
     pub timeout: Duration,
+    /// A right answer that took at most so long is counted as in time.
+    pub in_time: Duration,
     pub connect_timeout: Duration,
     /// Further attempts to connect, where one has failed, before the request ends as [`Outcome::ConnectFailed`]. Counted, because it hides a failure.
     pub connect_retries: u32,
@@ -87,6 +93,7 @@ impl LoadOptions {
             connections_max: 64,
             waiting_max: 100_000,
             timeout: Duration::from_secs(30),
+            in_time: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(5),
             connect_retries: 0,
             connection_requests_max: 100,
@@ -106,6 +113,7 @@ struct Job {
 #[derive(Debug)]
 pub struct Load {
     profile: watch::Sender<Profile>,
+    bursts: mpsc::UnboundedSender<usize>,
     recorder: Arc<Recorder>,
     generator: JoinSet<()>,
     workers: JoinSet<()>,
@@ -115,8 +123,9 @@ pub struct Load {
 impl Load {
     /// Starts at once.
     pub fn start(options: LoadOptions, profile: Profile) -> Self {
-        let recorder = Arc::new(Recorder::start());
+        let recorder = Arc::new(Recorder::start(options.in_time));
         let (profile, profiles) = watch::channel(profile);
+        let (bursts, more) = mpsc::unbounded_channel();
         let (stop, stopped) = watch::channel(false);
         let (sender, receiver) = mpsc::channel(options.waiting_max.max(1));
         let receiver = Arc::new(Mutex::new(receiver));
@@ -128,13 +137,14 @@ impl Load {
         generator.spawn(generate(
             options.arrivals,
             options.seed,
-            profiles,
+            (profiles, more),
             stopped,
             sender,
             recorder.clone(),
         ));
         Self {
             profile,
+            bursts,
             recorder,
             generator,
             workers,
@@ -144,7 +154,7 @@ impl Load {
 
     /// Sends each request once, one after the other.
     pub async fn once(options: &LoadOptions, requests: &[Request]) -> Report {
-        let (client, recorder) = (Client::new(options), Recorder::start());
+        let (client, recorder) = (Client::new(options), Recorder::start(options.in_time));
         let mut connection: Option<Connection> = None;
         for request in requests {
             let due = Instant::now();
@@ -164,6 +174,12 @@ impl Load {
     /// Goes on with the same requests at another rate.
     pub fn set_rate(&self, rate: f64) {
         self.profile.send_modify(|profile| profile.rate = rate);
+    }
+
+    /// Has `count` requests due now, besides those of the rate.
+    pub fn burst(&self, count: usize) {
+        // The generator ends with the load alone.
+        drop(self.bursts.send(count));
     }
 
     /// Everything since the start.
@@ -190,13 +206,22 @@ impl Load {
 async fn generate(
     arrivals: Arrivals,
     seed: u64,
-    mut profiles: watch::Receiver<Profile>,
+    (mut profiles, mut bursts): (watch::Receiver<Profile>, mpsc::UnboundedReceiver<usize>),
     mut stopped: watch::Receiver<bool>,
     sender: mpsc::Sender<Job>,
     recorder: Arc<Recorder>,
 ) {
     let mut choice = Xoshiro256PlusPlus::seed_from_u64(seed);
     let mut schedule = Schedule::new(arrivals, choice.random());
+    let mut send = |profile: &Profile, due: Instant, now: Instant| {
+        let Some(request) = pick(&profile.requests, &mut choice) else {
+            return;
+        };
+        recorder.due(due, now);
+        if sender.try_send(Job { due, request }).is_err() {
+            recorder.end(due, now, &Outcome::NotSent);
+        }
+    };
     loop {
         let profile = profiles.borrow_and_update().clone();
         schedule.restart(Instant::now(), profile.rate);
@@ -206,17 +231,15 @@ async fn generate(
                 biased;
                 _ = stopped.wait_for(|stopped| *stopped) => return,
                 changed = profiles.changed() => match changed { Ok(()) => break, Err(_) => return },
+                Some(count) = bursts.recv() => {
+                    let now = Instant::now();
+                    (0..count).for_each(|_| send(&profile, now, now));
+                }
                 () = until(due) => {}
             }
             let now = Instant::now();
             while let Some(due) = schedule.take(now) {
-                let Some(request) = pick(&profile.requests, &mut choice) else {
-                    continue;
-                };
-                recorder.due(due, now);
-                if sender.try_send(Job { due, request }).is_err() {
-                    recorder.end(due, now, &Outcome::NotSent);
-                }
+                send(&profile, due, now);
             }
         }
     }

@@ -28,6 +28,21 @@ pub enum Outcome {
     NotSent,
 }
 
+impl Outcome {
+    /// One word for it.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Wrong(_) => "wrong",
+            Self::Status(..) => "status",
+            Self::ConnectFailed(_) => "connect failed",
+            Self::Reset(_) => "reset",
+            Self::Timeout => "timeout",
+            Self::NotSent => "not sent",
+        }
+    }
+}
+
 /// Counts since the start. `due` is the sum of all ends once the load has stopped.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Totals {
@@ -137,6 +152,8 @@ pub struct Window {
 pub struct Report {
     pub totals: Totals,
     pub latency: Quantiles,
+    /// Right answers that took at most the time of the options.
+    pub in_time: u64,
     pub timeline: Vec<Second>,
     /// The first failures, with seconds since the start.
     pub failures: Vec<(f64, String)>,
@@ -152,12 +169,14 @@ const TIMELINE_SECONDS_MAX: usize = 86_400;
 #[derive(Debug)]
 pub struct Recorder {
     start: Instant,
+    in_time: Duration,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
     totals: Totals,
+    in_time: u64,
     all: Histogram<u64>,
     second: Histogram<u32>,
     /// Index of the second that `second` is of.
@@ -192,10 +211,11 @@ fn quantiles<C: hdrhistogram::Counter>(histogram: &Histogram<C>) -> Quantiles {
 }
 
 impl Recorder {
-    pub fn start() -> Self {
+    pub fn start(in_time: Duration) -> Self {
         let start = Instant::now();
         let state = State {
             totals: Totals::default(),
+            in_time: 0,
             all: histogram(),
             second: histogram(),
             second_index: 0,
@@ -210,6 +230,7 @@ impl Recorder {
         };
         Self {
             start,
+            in_time,
             state: Mutex::new(state),
         }
     }
@@ -263,6 +284,7 @@ impl Recorder {
         let served = *outcome == Outcome::Ok;
         if served {
             state.window_served += 1;
+            state.in_time += u64::from(ended.saturating_duration_since(due) <= self.in_time);
         } else {
             state.window_failed += 1;
             if state.failures.len() < FAILURES_MAX {
@@ -303,6 +325,7 @@ impl Recorder {
         Report {
             totals: state.totals.clone(),
             latency: quantiles(&state.all),
+            in_time: state.in_time,
             timeline: state.timeline.clone(),
             failures: state.failures.clone(),
             generator_late_max: state.late_max.as_secs_f64() * 1e3,

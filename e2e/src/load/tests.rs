@@ -2,6 +2,7 @@
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use http::StatusCode;
 use http_body_util::Full;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -16,6 +17,7 @@ fn requests(check: impl Fn(&[u8]) -> Result<(), String> + Send + Sync + 'static)
         method: Method::POST,
         path: "/".to_owned(),
         body: Bytes::from_static(b"{}"),
+        headers: Vec::new(),
         check: Arc::new(check),
     };
     Arc::from([request])
@@ -203,6 +205,25 @@ fn one_connection(address: SocketAddr) -> LoadOptions {
 }
 
 #[tokio::test]
+async fn right_answers_in_time_are_counted_apart_from_late_ones() {
+    // Every second answer is late.
+    let address = server(|number| async move {
+        if number % 2 == 1 {
+            sleep(Duration::from_millis(300)).await;
+        }
+        ok("")
+    })
+    .await;
+    let mut options = LoadOptions::to(address);
+    (options.arrivals, options.in_time) = (Arrivals::Constant, Duration::from_millis(150));
+    let report = run(options, 40.0, anything(), 1.0).await;
+    assert_eq!(report.totals.ok, report.totals.due, "{:?}", report.totals);
+    let late = report.totals.ok - report.in_time;
+    // A busy machine makes more of them late, and none of the late ones early.
+    assert!(late >= report.totals.ok / 2 && report.in_time > 0, "{report:?}");
+}
+
+#[tokio::test]
 async fn a_reused_connection_that_takes_a_request_and_closes_without_a_byte_has_lost_it() {
     let address = closing_server(1, b"").await;
     let report = run(one_connection(address), 50.0, anything(), 0.5).await;
@@ -277,4 +298,63 @@ async fn the_rate_and_the_requests_change_while_it_runs() {
     assert!(window.failed > 50, "{window:?}");
     let report = load.stop().await;
     assert_eq!(report.totals.due, report.totals.ended());
+}
+
+#[tokio::test]
+async fn a_burst_is_due_at_once_whatever_the_rate() {
+    let address = server(|_| async { ok("{}") }).await;
+    let profile = Profile {
+        rate: 0.0,
+        requests: anything(),
+    };
+    let load = Load::start(LoadOptions::to(address), profile);
+    load.burst(20);
+    load.burst(3);
+    let before = Instant::now();
+    while load.totals().ok < 23 {
+        assert!(before.elapsed() < Duration::from_secs(20), "{:?}", load.totals());
+        tokio::task::yield_now().await;
+    }
+    let totals = load.stop().await.totals;
+    assert_eq!((totals.due, totals.ok), (23, 23), "{totals:?}");
+}
+
+#[tokio::test]
+async fn a_replay_waits_for_no_answer_and_leaves_a_sample_of_each_request() {
+    let second = Arc::new(tokio::sync::Notify::new());
+    // The first answer comes after the second request, the third is an error.
+    let address = server({
+        let second = Arc::clone(&second);
+        move |number| {
+            let second = Arc::clone(&second);
+            async move {
+                match number {
+                    0 => second.notified().await,
+                    1 => second.notify_one(),
+                    _ => {
+                        let mut busy = ok("{}");
+                        *busy.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+                        return busy;
+                    }
+                }
+                ok("{}")
+            }
+        }
+    })
+    .await;
+    let times = [0, 10, 500].map(Duration::from_millis);
+    let (samples, late) = replay(&LoadOptions::to(address), Instant::now(), &times, &anything()).await;
+    let seen: Vec<(f64, &str)> = samples.iter().map(|sample| (sample.due, sample.outcome)).collect();
+    assert_eq!(seen, [(0.0, "ok"), (0.01, "ok"), (0.5, "status")]);
+    // Latency counts from when a request was due, and so holds what the generator was late.
+    assert!(
+        samples[0].is_ok() && !samples[2].is_ok() && samples[0].latency_ms >= 10.0,
+        "{samples:?}"
+    );
+    assert!(late < Duration::from_secs(10));
+    let one_by_one = one_by_one(&LoadOptions::to(address), 2, &anything()).await;
+    assert!(
+        one_by_one[1].due >= one_by_one[0].due + one_by_one[0].latency_ms / 1e3,
+        "{one_by_one:?}"
+    );
 }
