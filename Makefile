@@ -6,7 +6,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit control-plane cluster conformance fuzz images crds lint bench bench-server bench-scaling chart deps fetch clean-cache
+.PHONY: help demo test unit control-plane cluster conformance fuzz images crds lint bench bench-cluster bench-server bench-scaling soak chart deps fetch clean-cache
 
 help: ## List the commands
 	@echo "Tidewright: an operator that serves and scales ONNX models on Kubernetes"
@@ -53,9 +53,21 @@ bench: ## Measure the server against a bare HTTP echo, interleaved; prints ratio
 	@e2e/make/environment.sh
 	@$(CARGO) run --quiet --locked -p tidewright-e2e --release --bin tidewright-bench
 
-bench-server: ## Measure the server beside an echo, ONNX Runtime alone, mosec and FastAPI, interleaved: ROUNDS=5 SECONDS=10; in target/bench-server
+bench-server: ## Measure the server beside an echo, ONNX Runtime alone, and five others: ROUNDS=3 SECONDS=3 ONLY=1,4 FLAGS=; in target/bench-server
 	@e2e/make/environment.sh
-	@$(CARGO) run --quiet --locked -p tidewright-e2e --release --bin tidewright-bench -- rows --rounds $(or $(ROUNDS),5) --seconds $(or $(SECONDS),10)
+	@$(CARGO) run --quiet --locked -p tidewright-e2e --release --bin tidewright-bench -- rows --rounds $(or $(ROUNDS),3) --seconds $(or $(SECONDS),3) \
+		$(if $(ONLY),--only $(ONLY)) $(FLAGS)
+
+bench-cluster: ## Measure the autoscaler on a cluster in a box: MINUTES=30 SEED=1 TRACES=folder ONLY=chaos,slices,reaction STEPS=20; in target/bench-cluster
+	@e2e/make/environment.sh cluster
+	@# One build for all of them, as for the demo.
+	@$(CARGO) build --quiet --locked --release --bins -p tidewright-e2e -p tidewright-operator -p tidewright-server -p tidewright-sim
+	@TIDEWRIGHT_BINARIES="$${CARGO_TARGET_DIR:-target}/release" "$${CARGO_TARGET_DIR:-target}/release/tidewright-bench" cluster \
+		--minutes $(or $(MINUTES),30) --seed $(or $(SEED),1) --steps $(or $(STEPS),20) $(if $(TRACES),--traces "$(TRACES)") $(if $(ONLY),--only $(ONLY))
+
+soak: ## The server under load for MINUTES=30 while models come and go: no request fails, nothing grows; target/soak
+	@e2e/make/environment.sh
+	@$(CARGO) run --quiet --locked -p tidewright-e2e --release --bin tidewright-bench -- soak --minutes $(or $(MINUTES),30)
 
 bench-scaling: ## Compare scaling policies on recorded traces: TRACES=folder, SEEDS=3, SWEEP=1; table and plots in target/bench-scaling
 	@e2e/make/bench-scaling.sh "$(TRACES)"

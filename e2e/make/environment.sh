@@ -37,8 +37,8 @@ fi
 
 # program:package. What the cluster in a box needs beside these it installs itself.
 needed="cc:gcc git:git python3:python3"
-# Tests of the operator and of the server talk to real ones.
-case " $* " in *" tests "*) needed="$needed redis-server:redis-server prometheus:prometheus" ;; esac
+# Tests of the operator and of the server talk to real ones; those of the READMEs run their examples.
+case " $* " in *" tests "*) needed="$needed redis-server:redis-server prometheus:prometheus curl:curl" ;; esac
 packages=""
 for pair in $needed; do
     command -v "${pair%%:*}" >/dev/null || packages="$packages ${pair##*:}"

@@ -37,7 +37,11 @@ run() {
         e2e/make/environment.sh "${words[@]}"
         ;;
     fmt) cargo fmt --all --check ;;
-    clippy) cargo clippy --workspace --all-targets --locked -- -D warnings ;;
+    clippy)
+        cargo clippy --workspace --all-targets --locked -- -D warnings &&
+            # What stands for tracing without its feature is compiled by nothing else.
+            cargo clippy -p tidewright-server --lib --no-default-features --locked -- -D warnings
+        ;;
     deny) e2e/make/deny.sh ;;
     generated) cargo_test --test crds_are_current --test crd_chart_is_current ;;
     unit)
@@ -45,7 +49,9 @@ run() {
         export ORT_DYLIB_PATH
         local tests
         mapfile -t tests < <(outside_the_tiers)
-        programs && cargo_test --lib --bins "${tests[@]}" && cargo_test --doc
+        programs && cargo_test --lib --bins "${tests[@]}" && cargo_test --doc &&
+            # What stands for tracing without its feature is run by nothing else.
+            cargo test -p tidewright-server --lib --no-default-features --locked
         ;;
     fetch) box fetch ;;
     control-plane) programs && cargo_test --test 'box*' --test 'control_plane*' ;;

@@ -173,9 +173,7 @@ pub fn release_binary(package: &str, name: &str) -> Result<PathBuf> {
         .context("running cargo")?;
     checked(&output, "cargo build")?;
     progress(format_args!("compiled in {:.0} s", watch.seconds()));
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| paths::repository_dir().join("target"), PathBuf::from);
-    Ok(target.join("release").join(name))
+    Ok(paths::target_dir().join("release").join(name))
 }
 
 /// Path of libonnxruntime, downloaded into the cache if it is not there.

@@ -58,6 +58,24 @@ pub fn slow_model() -> PathBuf {
     paths::repository_dir().join("inference-server/tests/models/slow.onnx")
 }
 
+/// What the slow model does per item: products of matrices, as `turns_per_item` of inference-server/tests/models/generate.py.
+const SLOW_TURNS: i64 = 180;
+
+/// The slow model with another amount of work per item: `turns` out of 180.
+pub fn slow_model_of(turns: i64) -> Result<Vec<u8>> {
+    let path = slow_model();
+    let mut model = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+    let (wanted, old) = (turns.to_le_bytes(), SLOW_TURNS.to_le_bytes());
+    let places: Vec<usize> = (0..model.len()).filter(|at| model[*at..].starts_with(&old)).collect();
+    let [place] = places.as_slice() else {
+        bail!("{} has its amount of work in {} places", path.display(), places.len());
+    };
+    if let Some(turns) = model.get_mut(*place..*place + wanted.len()) {
+        turns.copy_from_slice(&wanted);
+    }
+    Ok(model)
+}
+
 /// The same model, with so many bytes more that mean nothing: a field that ONNX does not know. A reader keeps unknown fields in memory.
 pub fn padded(model: &[u8], bytes: usize) -> Vec<u8> {
     /// Number of the field, far from those of ONNX, and the wire type of protobuf for bytes.
@@ -144,7 +162,7 @@ impl Classifier {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
@@ -292,6 +310,19 @@ mod tests {
             }
         }
         assert!(slow_model().is_file());
+    }
+
+    #[test]
+    fn the_slow_model_may_be_less_slow() {
+        let whole = fs::read(slow_model()).unwrap();
+        let half = slow_model_of(90).unwrap();
+        let differ: Vec<(u8, u8)> = whole
+            .iter()
+            .copied()
+            .zip(half.iter().copied())
+            .filter(|(a, b)| a != b)
+            .collect();
+        assert_eq!((whole.len(), differ), (half.len(), vec![(180, 90)]));
     }
 
     #[test]

@@ -37,6 +37,11 @@ pub fn repository_dir() -> &'static Path {
     source_dir().parent().unwrap_or(source_dir())
 }
 
+/// Where cargo puts what it makes, and we what is measured: `$CARGO_TARGET_DIR`, else `target`.
+pub fn target_dir() -> PathBuf {
+    non_empty("CARGO_TARGET_DIR").map_or_else(|| repository_dir().join("target"), PathBuf::from)
+}
+
 /// How a person calls `tidewright-box` from here, for hints: by its path, because nothing puts it on the PATH.
 pub fn box_call() -> String {
     box_program().map_or_else(|_| "tidewright-box".to_owned(), |path| path.display().to_string())

@@ -6,6 +6,8 @@ mod borrowed;
 mod kserve;
 #[path = "control_plane_api/rules.rs"]
 mod rules;
+#[path = "control_plane_api/times.rs"]
+mod times;
 
 use anyhow::{Result, ensure};
 use kube::Client;

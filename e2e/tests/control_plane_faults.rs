@@ -12,12 +12,18 @@ mod metrics_api;
 mod metrics_api_off;
 #[path = "control_plane_faults/modes.rs"]
 mod modes;
+#[path = "control_plane_faults/placing.rs"]
+mod placing;
 #[path = "control_plane_faults/process.rs"]
 mod process;
+#[path = "control_plane_faults/refused.rs"]
+mod refused;
 #[path = "control_plane_faults/rights.rs"]
 mod rights;
 #[path = "control_plane_faults/signals.rs"]
 mod signals;
+#[path = "control_plane_faults/usage.rs"]
+mod usage;
 #[path = "control_plane_faults/watches.rs"]
 mod watches;
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use hdrhistogram::Histogram;
+use http::HeaderValue;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -98,12 +99,16 @@ pub(super) async fn send(
     request: &Request,
     address: SocketAddr,
 ) -> Result<(u16, Bytes)> {
-    let message = http::Request::builder()
+    let mut message = http::Request::builder()
         .method(&request.method)
         .uri(&request.path)
         .header("host", address.to_string())
-        .header("content-type", "application/json")
         .body(Full::new(request.body.clone()))?;
+    let headers = message.headers_mut();
+    if request.headers.is_empty() {
+        headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    headers.extend(request.headers.iter().cloned());
     let answer = sender.send_request(message).await?;
     let status = answer.status().as_u16();
     Ok((status, answer.into_body().collect().await?.to_bytes()))

@@ -44,13 +44,13 @@ pub(super) fn write(rounds: &[Round], seconds: u64) -> Result<()> {
         table
             .push(json!({"side": side, "answers_per_second": rate, "ratio_to_echo": ratio, "added_p50_micros": added}));
     }
-    let folder = paths::repository_dir().join("target/bench");
+    let folder = paths::target_dir().join("bench");
     fs::create_dir_all(&folder)?;
     let text = serde_json::to_string_pretty(
         &json!({"machine": machine, "seconds": seconds, "table_min_median_max": table, "rounds": rounds}),
     )?;
     fs::write(folder.join("result.json"), text + "\n")?;
-    result("raw rounds: target/bench/result.json");
+    result(format_args!("raw rounds: {}/result.json", folder.display()));
     Ok(())
 }
 

@@ -1,135 +1,260 @@
-//! `make bench-server`: rounds in which every side is measured once, one alive at a time, in an order that turns round; rows are ratios within rounds.
-use std::fs;
-use std::sync::Arc;
+//! `make bench-server`: rounds in which every side is alive once, alone, in an order that turns round; rows are ratios within rounds.
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde::Serialize;
+use serde_json::Value;
 
-use super::open_loop::{self, Probe};
-use super::peers::{BATCH, BareLoop, Field};
-use super::sides::{self, Kind, Side};
-use super::{closed_loop, rows_report};
+use super::peers::Field;
+use super::processor::Ticks;
+use super::reasons::Reasons;
+use super::sides::{self, Side};
+use super::visits::{Visit, Visits};
+use super::{batch_part, closed_loop, digits_part, rows_report, start_part, text_part};
+use crate::clock::Stopwatch;
 use crate::console::progress;
-use crate::load::Request;
 
-/// What one round found out about a side.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct Sample {
-    pub(super) side: &'static str,
-    /// Answers per second with 64 and with 32 connections.
-    pub(super) closed_64: f64,
-    pub(super) closed_32: f64,
-    /// 99th percentile with 32 connections, in microseconds.
-    pub(super) closed_32_p99_micros: u64,
-    /// Median with one connection, in microseconds.
-    pub(super) alone_p50_micros: u64,
-    /// Images per second in requests of 32, 4 connections; of our server.
-    pub(super) batched_items: Option<f64>,
-    /// Highest Poisson rate whose 99th percentile holds; not of the echo.
-    pub(super) highest_rate: Option<f64>,
-    pub(super) probes: Vec<Probe>,
-    /// Share of the processors' time that the host took away meanwhile.
-    pub(super) stolen: f64,
+/// One measurement of the echo beside a visit.
+const ANCHOR: Duration = Duration::from_millis(600);
+const ANCHOR_CONNECTIONS: usize = 32;
+
+/// What is measured, and for how long.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Options {
+    /// Rounds; each measures every side once
+    #[arg(long, default_value_t = 3)]
+    pub(super) rounds: usize,
+    /// Seconds of one measurement
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub(super) seconds: u64,
+    /// Rows to measure, with commas between them; without it all
+    #[arg(long, value_name = "ROWS", value_delimiter = ',', value_parser = clap::value_parser!(u8).range(1..=9))]
+    pub(super) only: Vec<u8>,
+    /// Cold starts of each side, with the files in the kernel's cache; half as many follow without
+    #[arg(long, value_name = "COUNT", default_value_t = 20)]
+    pub(super) starts: usize,
+    /// Flags of our server in the rows with text (4 and 7), with spaces between them
+    #[arg(long, value_name = "FLAGS", default_value = "", allow_hyphen_values = true)]
+    pub(super) text_flags: String,
+    /// Flags of our server in row 7 besides; without it a queue as long as what is served within the limit
+    #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
+    pub(super) overload_flags: Option<String>,
 }
 
-/// One round.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct Round {
-    pub(super) bare_loop: BareLoop,
-    pub(super) samples: Vec<Sample>,
+impl Options {
+    /// Whether one of the rows is measured.
+    pub(super) fn wants(&self, rows: &[u8]) -> bool {
+        self.only.is_empty() || rows.iter().any(|row| self.only.contains(row))
+    }
+
+    pub(super) fn lasts(&self) -> Duration {
+        Duration::from_secs(self.seconds)
+    }
+
+    pub(super) fn warm_up(&self) -> Duration {
+        Duration::from_secs(self.seconds.min(2))
+    }
+
+    /// The servers of others that the rows need.
+    fn peers(&self) -> Vec<&'static str> {
+        let by_row: [(u8, &[&'static str]); 6] = [
+            (2, &["mosec", "triton"]),
+            (3, &["mosec", "fastapi", "triton", "mlserver", "kserve"]),
+            (4, &["mosec", "triton"]),
+            (6, &["triton"]),
+            (7, &["triton"]),
+            (8, &["fastapi"]),
+        ];
+        let mut names: BTreeSet<&'static str> = by_row
+            .iter()
+            .filter(|(row, _)| self.wants(&[*row]))
+            .flat_map(|(_, names)| names.iter().copied())
+            .collect();
+        // Answers are looked up with its packages.
+        names.insert("mosec");
+        names.into_iter().collect()
+    }
+}
+
+/// What a visit has found.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    pub(super) values: BTreeMap<String, f64>,
+    pub(super) detail: Value,
+}
+
+impl Outcome {
+    pub(super) fn put(&mut self, what: impl Into<String>, value: f64) {
+        self.values.insert(what.into(), value);
+    }
+
+    pub(super) fn detail(&mut self, detail: impl Serialize) {
+        self.detail = serde_json::to_value(detail).unwrap_or_default();
+    }
+}
+
+/// Everything that was measured, and what stands beside it.
+pub(super) struct Bench {
+    pub(super) options: Options,
+    pub(super) visits: Visits,
+    /// Sides of others that take no part any more, and why.
+    pub(super) missing: BTreeMap<&'static str, String>,
+    echo: Side,
+    /// The echo after the last visit, which is the echo before the next one of the same part and round.
+    anchor: Option<(&'static str, usize, f64)>,
+}
+
+impl Bench {
+    /// Measures one side. One of others that fails takes no part any more.
+    ///
+    /// # Errors
+    /// The echo or a required side fails.
+    pub(super) async fn visit(
+        &mut self,
+        part: &'static str,
+        round: usize,
+        side: &'static str,
+        measure: impl AsyncFnOnce(&mut Outcome) -> Result<()>,
+    ) -> Result<()> {
+        if self.missing.contains_key(side) {
+            return Ok(());
+        }
+        let before = match self.anchor {
+            Some((in_part, in_round, anchor)) if (in_part, in_round) == (part, round) => anchor,
+            Some(_) | None => self.measure_echo().await?,
+        };
+        let watch = Stopwatch::start();
+        let ticks = Ticks::now()?;
+        let mut outcome = Outcome::default();
+        let done = measure(&mut outcome).await;
+        let shares = ticks.until(Ticks::now()?);
+        if let Err(error) = done {
+            if super::peers::PEERS.contains(&side) {
+                progress(format_args!(
+                    "{part}, round {}: {side} is left out: {error:#}",
+                    round + 1
+                ));
+                self.missing.insert(side, format!("{error:#}"));
+                self.anchor = None;
+                return Ok(());
+            }
+            return Err(error.context(format!("{part}: {side}")));
+        }
+        let after = self.measure_echo().await?;
+        self.anchor = Some((part, round, after));
+        let values: Vec<String> = outcome
+            .values
+            .iter()
+            .map(|(what, value)| format!("{what} {}", brief(*value)))
+            .collect();
+        progress(format_args!(
+            "{part}, round {}: {side}: {} ({:.0} s)",
+            round + 1,
+            values.join(", "),
+            watch.seconds()
+        ));
+        self.visits.0.push(Visit {
+            part,
+            round,
+            side,
+            anchors: (before, after),
+            stolen: shares.stolen,
+            values: outcome.values,
+            detail: outcome.detail,
+        });
+        Ok(())
+    }
+
+    async fn measure_echo(&self) -> Result<f64> {
+        let running = sides::start(&self.echo).await?;
+        let (rate, _) = closed_loop::run(running.address, &self.echo.requests, ANCHOR_CONNECTIONS, ANCHOR).await?;
+        Ok(rate)
+    }
+}
+
+/// Every other round begins at the other end: what changes with time meets all sides alike.
+pub(super) fn in_turn<T>(mut sides: Vec<T>, round: usize) -> Vec<T> {
+    if round % 2 == 1 {
+        sides.reverse();
+    }
+    sides
 }
 
 /// Measures and writes the report.
-pub(super) fn run(rounds: usize, seconds: u64) -> Result<()> {
+pub(super) fn run(options: Options) -> Result<()> {
+    let watch = Stopwatch::start();
+    // Before anything is measured: a slip in that file must not cost a run.
+    let reasons = Reasons::read()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let field = Field::gather()?;
+    let (field, missing) = Field::gather(&options.peers())?;
+    let digits = digits_part::Digits::gather()?;
     closed_loop::pin_to_last_core()?;
-    let mut done = Vec::new();
-    for index in 0..rounds {
-        let mut order: Vec<&Side> = field.sides.iter().collect();
-        if index % 2 == 1 {
-            order.reverse();
-        }
-        let bare_loop = field.bare_loop(seconds)?;
-        progress(format_args!(
-            "round {}: bare loop: {:.0} items/s, one item {:.1} us",
-            index + 1,
-            bare_loop.items_per_second,
-            bare_loop.one_micros
-        ));
-        let mut samples = Vec::new();
-        for side in order {
-            let sample = runtime.block_on(measure(side, &field.batches, seconds))?;
-            progress(format_args!(
-                "round {}: {}: {:.0}/s with 64 connections, {:.0}/s with 32, p50 alone {} us{}",
-                index + 1,
-                side.name,
-                sample.closed_64,
-                sample.closed_32,
-                sample.alone_p50_micros,
-                sample
-                    .highest_rate
-                    .map_or_else(String::new, |rate| format!(", highest rate {rate:.0}/s"))
-            ));
-            samples.push(sample);
-        }
-        done.push(Round { bare_loop, samples });
+    let mut bench = Bench {
+        echo: Side::echo(&digits.one.requests)?,
+        options,
+        visits: Visits::default(),
+        missing,
+        anchor: None,
+    };
+    let texts = text_part::Texts::gather(&field, &bench.options)?;
+    let batches = batch_part::Batches::gather(&field, &bench.options)?;
+    progress(format_args!("everything is there after {:.0} s", watch.seconds()));
+    for round in 0..bench.options.rounds {
+        runtime.block_on(async {
+            digits_part::measure(&mut bench, &field, &digits, round).await?;
+            text_part::measure(&mut bench, &field, &texts, round).await?;
+            batch_part::measure(&mut bench, &field, &batches, round).await
+        })?;
     }
-    rows_report::write(&done, seconds)
+    runtime.block_on(start_part::measure(&mut bench, &field, &texts))?;
+    rows_report::write(&bench, &reasons, watch.seconds())
 }
 
-async fn measure(side: &Side, batches: &Arc<[Request]>, seconds: u64) -> Result<Sample> {
-    let running = sides::start(side).await?;
-    let (address, lasts) = (running.address, Duration::from_secs(seconds));
-    let requests = &side.requests;
-    closed_loop::run(address, requests, 32, Duration::from_secs(seconds.min(3))).await?;
-    let before = processor_time()?;
-    let (closed_64, _) = closed_loop::run(address, requests, 64, lasts).await?;
-    let (closed_32, busy) = closed_loop::run(address, requests, 32, lasts).await?;
-    let (_, alone) = closed_loop::run(address, requests, 1, lasts).await?;
-    let batched_items = match side.kind {
-        Kind::Server => {
-            sides::ask_all(address, batches, true).await?;
-            Some(closed_loop::run(address, batches, 4, lasts).await?.0 * BATCH as f64)
-        }
-        Kind::Echo | Kind::Peer => None,
-    };
-    let (highest_rate, probes) = match side.kind {
-        Kind::Echo => (None, Vec::new()),
-        Kind::Server | Kind::Peer => {
-            let (rate, probes) = open_loop::highest_rate(address, requests, lasts).await;
-            (Some(rate), probes)
-        }
-    };
-    let after = processor_time()?;
-    Ok(Sample {
-        side: side.name,
-        closed_64,
-        closed_32,
-        closed_32_p99_micros: busy.value_at_quantile(0.99),
-        alone_p50_micros: alone.value_at_quantile(0.5),
-        batched_items,
-        highest_rate,
-        probes,
-        stolen: (after.0 - before.0) / (after.1 - before.1).max(1.0),
-    })
+/// Digits that matter.
+fn brief(value: f64) -> String {
+    if value.abs() >= 100.0 {
+        format!("{value:.0}")
+    } else {
+        format!("{value:.3}")
+    }
 }
 
-/// Ticks that the host took away, and all ticks, of all processors (`/proc/stat`, columns as in proc(5)).
-fn processor_time() -> Result<(f64, f64)> {
-    const STEAL: usize = 7;
-    let text = fs::read_to_string("/proc/stat").context("reading /proc/stat")?;
-    let ticks: Vec<f64> = text
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .split_whitespace()
-        .skip(1)
-        .filter_map(|ticks| ticks.parse().ok())
-        .collect();
-    Ok((
-        ticks.get(STEAL).copied().unwrap_or_default(),
-        ticks.iter().take(STEAL + 1).sum(),
-    ))
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn options(arguments: &[&str]) -> Options {
+        Line::try_parse_from([&["bench"], arguments].concat()).unwrap().options
+    }
+
+    #[test]
+    fn only_what_the_rows_need_is_installed() {
+        assert_eq!(
+            options(&[]).peers(),
+            ["fastapi", "kserve", "mlserver", "mosec", "triton"]
+        );
+        assert_eq!(options(&["--only", "1,5"]).peers(), ["mosec"]);
+        assert_eq!(options(&["--only", "8"]).peers(), ["fastapi", "mosec"]);
+        let some = options(&["--only", "4,9", "--text-flags", "--max-batch-size 8"]);
+        assert!(some.wants(&[1, 9]) && !some.wants(&[1, 2]));
+        assert_eq!(some.text_flags, "--max-batch-size 8");
+        assert!(Line::try_parse_from(["bench", "--only", "10"]).is_err());
+        assert_eq!(some.starts, 20);
+    }
+
+    #[test]
+    fn sides_take_turns() {
+        assert_eq!(in_turn(vec![1, 2, 3], 0), [1, 2, 3]);
+        assert_eq!(in_turn(vec![1, 2, 3], 1), [3, 2, 1]);
+        assert_eq!(in_turn(vec![1, 2, 3], 2), [1, 2, 3]);
+    }
 }

@@ -1,259 +1,308 @@
-//! The rows of `make bench-server`: ratios within rounds as a table, a page with bars, and the raw rounds as JSON.
+//! The report of `make bench-server`: a table, a page with plots, and the raw rounds as JSON.
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
+use std::path::Path;
 
-use anyhow::Result;
-use serde::Serialize;
+use anyhow::{Context as _, Result};
 use serde_json::json;
 
-use super::report::{machine, spread};
-use super::rows::{Round, Sample};
+use super::claims::{self, Row, Verdict};
+use super::peers::PEERS;
+use super::reasons::Reasons;
+use super::report::machine;
+use super::rows::{Bench, Options};
+use super::rows_plots;
+use super::visits::Visits;
 use crate::console::result;
 use crate::paths;
 
-/// A round in which the host took more of the processors than this says nothing.
-const STOLEN_MAX: f64 = 0.10;
-/// Nor does one in which the echo, which never changes, is so far from its median.
-const ECHO_SHIFT_MAX: f64 = 0.15;
-
-/// A row: what is claimed is the median of its ratios, and their least and greatest beside it.
-#[derive(Debug, Serialize)]
-struct Row {
-    number: &'static str,
-    what: &'static str,
-    unit: &'static str,
-    /// Least, median, greatest.
-    found: (f64, f64, f64),
-    wanted: &'static str,
-}
+/// Name of a peer's package where it is not the peer's own.
+const PACKAGES: [(&str, &str); 1] = [("triton", "nvidia-pytriton")];
 
 /// Prints the table and writes `target/bench-server/`.
-pub(super) fn write(rounds: &[Round], seconds: u64) -> Result<()> {
-    let kept = kept(rounds);
-    let machine = machine();
-    let rows = rows(&kept);
-    let mut table = String::from("| row | what | least | median | most | wanted |\n|---|---|---:|---:|---:|---|\n");
-    for row in &rows {
-        let (least, median, most) = row.found;
-        let Row {
-            number,
-            what,
-            unit,
-            wanted,
-            ..
-        } = row;
-        writeln!(
-            table,
-            "| {number} | {what}{unit} | {least:.2} | {median:.2} | {most:.2} | {wanted} |"
-        )?;
-    }
-    let about = format!(
-        "{machine}\n{} rounds of {seconds} s, {} kept; sides on core 0, load on the last core; digits MLP 64-128-64-10, Open Inference Protocol v2 as JSON, \
-         one image per request; every side: one thread of the same ONNX Runtime, the same model file, answers compared before",
-        rounds.len(),
-        kept.len()
-    );
-    result(&about);
-    result(&table);
-    let folder = paths::repository_dir().join("target/bench-server");
+pub(super) fn write(bench: &Bench, reasons: &Reasons, seconds: f64) -> Result<()> {
+    let rows = claims::rows(&bench.visits, &bench.missing, |number| bench.options.wants(&[number]));
+    let versions = versions(&paths::repository_dir().join("inference-server/bench/environments"))?;
+    let about = about(&bench.visits, &bench.options, &versions, seconds);
+    let table = table(&rows)?;
+    let missing = left_out(&bench.missing);
+    let reasons = reasons.of(&rows);
+    let folder = paths::target_dir().join("bench-server");
     fs::create_dir_all(&folder)?;
-    fs::write(folder.join("table.md"), format!("{about}\n\n{table}"))?;
-    let raw = json!({"machine": machine, "seconds": seconds, "rows": rows, "rounds": rounds});
+    let plots = rows_plots::all(&rows, &bench.visits)?;
+    for (name, svg) in &plots {
+        fs::write(folder.join(format!("{name}.svg")), svg)?;
+    }
+    let markdown = format!("{}\n\n{table}{missing}{}", about.join("\n\n"), why(&reasons));
+    fs::write(folder.join("table.md"), &markdown)?;
+    let raw = json!({
+        "about": about,
+        "options": format!("{:?}", bench.options),
+        "versions": versions,
+        "rows": rows,
+        "left_out": bench.missing,
+        "reasons": reasons,
+        "visits": bench.visits.0,
+    });
     fs::write(folder.join("result.json"), serde_json::to_string_pretty(&raw)? + "\n")?;
-    fs::write(folder.join("report.html"), page(&about, &rows))?;
-    result("target/bench-server: table.md, report.html, and the raw rounds in result.json");
+    fs::write(
+        folder.join("report.html"),
+        page(&about, &rows, (&missing, &reasons), &plots),
+    )?;
+    result(markdown);
+    result(format_args!(
+        "{}: table.md, report.html, plots as SVG, and the raw rounds in result.json",
+        folder.display()
+    ));
     Ok(())
 }
 
-/// The rounds that the host and other work left alone.
-fn kept(rounds: &[Round]) -> Vec<&Round> {
-    let echo = |round: &Round| sample(round, "echo").map_or(f64::NAN, |sample| sample.closed_64);
-    let (_, median, _) = spread(rounds.iter().map(echo));
-    rounds
+/// What the figures stand on.
+fn about(visits: &Visits, options: &Options, versions: &BTreeMap<String, String>, seconds: f64) -> Vec<String> {
+    let (dropped, all) = visits.dropped();
+    let (least, median, most) = visits.stolen();
+    let others: Vec<String> = versions
         .iter()
-        .filter(|round| {
-            round.samples.iter().all(|sample| sample.stolen <= STOLEN_MAX)
-                && (echo(round) / median - 1.0).abs() <= ECHO_SHIFT_MAX
-        })
-        .collect()
-}
-
-fn sample<'a>(round: &'a Round, side: &str) -> Option<&'a Sample> {
-    round.samples.iter().find(|sample| sample.side == side)
-}
-
-fn rows(rounds: &[&Round]) -> Vec<Row> {
-    let ratio = |value: fn(&Sample) -> Option<f64>, above: &str, below: &str| {
-        spread(rounds.iter().filter_map(|round| {
-            let quotient = value(sample(round, above)?)? / value(sample(round, below)?)?;
-            quotient.is_finite().then_some(quotient)
-        }))
-    };
-    let row = |number, what, found, wanted| Row {
-        number,
-        what,
-        unit: "",
-        found,
-        wanted,
-    };
-    let closed_64 = |sample: &Sample| Some(sample.closed_64);
-    let closed_32 = |sample: &Sample| Some(sample.closed_32);
-    let open = |sample: &Sample| sample.highest_rate;
+        .map(|(name, version)| format!("{name} {version}"))
+        .collect();
     vec![
-        row(
-            "1",
-            "answers/s with 64 connections, server / echo",
-            ratio(closed_64, "server", "echo"),
-            "0.9",
+        machine(),
+        format!("Peers: {}. Triton is its PyPI build with the python backend, which is not its fastest.", others.join(", ")),
+        format!(
+            "{} rounds of {} s per measurement, {:.0} minutes in all. A visit is one side alive once; {dropped} of {all} were dropped, because the host \
+             took more than 10 % of the processors or the echo beside them moved by more than 15 %. Time taken by the host (steal), least, median and \
+             greatest of the visits: {:.1} %, {:.1} %, {:.1} %.",
+            options.rounds,
+            options.seconds,
+            seconds / 60.0,
+            least * 100.0,
+            median * 100.0,
+            most * 100.0
         ),
-        row(
-            "2",
-            "Poisson rate with p99 <= 20 ms, server / mosec",
-            ratio(open, "server", "mosec"),
-            "-",
-        ),
-        row(
-            "2",
-            "Poisson rate with p99 <= 20 ms, server / FastAPI",
-            ratio(open, "server", "fastapi"),
-            "-",
-        ),
-        row(
-            "3",
-            "answers/s with 32 connections, server / mosec",
-            ratio(closed_32, "server", "mosec"),
-            "3",
-        ),
-        row(
-            "3",
-            "answers/s with 32 connections, server / FastAPI",
-            ratio(closed_32, "server", "fastapi"),
-            "30",
-        ),
-        row(
-            "5",
-            "served items/s in requests of 32 / ONNX Runtime alone at its best batch",
-            spread(
-                rounds.iter().filter_map(|round| {
-                    Some(sample(round, "server")?.batched_items? / round.bare_loop.items_per_second)
-                }),
-            ),
-            "0.97 (larger models)",
-        ),
-        Row {
-            number: "6",
-            what: "p50 of one connection, server - echo - ONNX Runtime",
-            unit: ", us",
-            found: spread(rounds.iter().filter_map(|round| {
-                let p50 = |side| Some(sample(round, side)?.alone_p50_micros as f64);
-                Some(p50("server")? - p50("echo")? - round.bare_loop.one_micros)
-            })),
-            wanted: "25",
-        },
+        "One side alive at a time, on core 0; the load on the last core. Open Inference Protocol v2 as JSON over HTTP/1.1 (row 5: tensors as bytes); one \
+         item per request but in row 5; rows 1, 2, 3 and 6 with a classifier of 70 KB, 4, 7, 8 and 9 with a transformer of 69 MB. Every side: one thread \
+         of the same ONNX Runtime without spinning, the same model file, every answer equal to ONNX Runtime's own within 1e-4 before anything is \
+         measured. Ratios are taken within rounds."
+            .to_owned(),
     ]
 }
 
-/// A bar for each row that is a ratio, on a logarithmic scale, with a whisker from least to most.
-fn page(about: &str, rows: &[Row]) -> String {
-    const LEFT: f64 = 470.0;
-    const DECADE: f64 = 150.0;
-    let across = |value: f64| LEFT + (value.max(0.1).log10() + 1.0) * DECADE;
-    let ratios: Vec<&Row> = rows
-        .iter()
-        .filter(|row| row.unit.is_empty() && row.found.1.is_finite())
-        .collect();
-    let height = 40 + 30 * ratios.len();
-    let mut svg =
-        format!("<svg viewBox=\"0 0 960 {height}\" font-family=\"sans-serif\" font-size=\"13\" fill=\"currentColor\">");
-    for (decade, label) in [(0.1, "0.1"), (1.0, "1"), (10.0, "10"), (100.0, "100")] {
-        let x = across(decade);
-        let _ = write!(
-            svg,
-            "<line x1=\"{x}\" x2=\"{x}\" y1=\"20\" y2=\"{height}\" stroke=\"currentColor\" opacity=\"0.3\"/><text x=\"{x}\" y=\"14\" text-anchor=\"middle\">{label}</text>"
-        );
+/// Versions of the peers and of ONNX Runtime, from their pins.
+fn versions(folder: &Path) -> Result<BTreeMap<String, String>> {
+    let mut versions = BTreeMap::new();
+    for peer in PEERS {
+        let path = folder.join(format!("{peer}.txt"));
+        let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        let own = PACKAGES
+            .iter()
+            .find(|(name, _)| *name == peer)
+            .map_or(peer, |(_, package)| package);
+        for package in [own, "onnxruntime"] {
+            let version =
+                pinned(&text, package).with_context(|| format!("{} does not pin {package}", path.display()))?;
+            versions.insert(package.to_owned(), version.to_owned());
+        }
     }
-    for (index, row) in ratios.iter().enumerate() {
-        let (least, median, most) = row.found;
-        let top = 30 + 30 * index;
-        let (start, end, middle) = (across(0.1), across(median), top + 9);
-        let _ = write!(
-            svg,
-            "<text x=\"0\" y=\"{}\">{} {}</text><rect x=\"{start}\" y=\"{top}\" width=\"{}\" height=\"18\" fill=\"rgb(59,130,246)\"/>\
-             <line x1=\"{}\" x2=\"{}\" y1=\"{middle}\" y2=\"{middle}\" stroke=\"currentColor\"/><text x=\"{}\" y=\"{}\">{median:.2}</text>",
-            top + 14,
+    Ok(versions)
+}
+
+fn pinned<'a>(requirements: &'a str, package: &str) -> Option<&'a str> {
+    requirements.lines().find_map(|line| {
+        let version = line.strip_prefix(package)?.strip_prefix("==")?;
+        version.split_whitespace().next()
+    })
+}
+
+fn table(rows: &[Row]) -> Result<String> {
+    let mut table = String::from(
+        "| row | what | least | median | most | rounds | target | |\n|---|---|---:|---:|---:|---:|---:|---|\n",
+    );
+    for row in rows {
+        let unit = if row.unit.is_empty() {
+            String::new()
+        } else {
+            format!(", {}", row.unit)
+        };
+        let target = row.target.map_or_else(String::new, |target| target.to_string());
+        let figures = row.found.map_or_else(
+            || "| | | |".to_owned(),
+            |found| {
+                format!(
+                    "| {:.2} | {:.2} | {:.2} | {}",
+                    found.least, found.median, found.most, found.rounds
+                )
+            },
+        );
+        writeln!(
+            table,
+            "| {} | {}{unit} {figures} | {target} | {} |",
             row.number,
-            row.what.replace("<=", "&lt;="),
-            end - start,
-            across(least),
-            across(most),
-            across(most) + 6.0,
-            top + 14
+            row.what,
+            verdict(row)
+        )?;
+    }
+    Ok(table)
+}
+
+fn verdict(row: &Row) -> String {
+    let mut text = match &row.verdict {
+        Verdict::Reached => "reached".to_owned(),
+        Verdict::Missed => "missed".to_owned(),
+        Verdict::Stated => String::new(),
+        Verdict::NotMeasured(reason) => reason.replace(['|', '\n'], " "),
+    };
+    if row.found.is_some_and(|found| found.is_disturbed) {
+        text.push_str(if text.is_empty() { "disturbed" } else { ", disturbed" });
+    }
+    text
+}
+
+/// Peers that took no part, with the reason.
+fn left_out(missing: &BTreeMap<&'static str, String>) -> String {
+    missing.iter().fold(String::new(), |mut text, (name, reason)| {
+        let _ = write!(text, "\nLeft out: {}: {reason}\n", claims::title(name));
+        text
+    })
+}
+
+/// Why targets were missed, as Markdown.
+fn why(reasons: &[String]) -> String {
+    if reasons.is_empty() {
+        return String::new();
+    }
+    format!("\nWhy targets are missed:\n\n- {}\n", reasons.join("\n- "))
+}
+
+fn page(
+    about: &[String],
+    rows: &[Row],
+    (missing, reasons): (&str, &[String]),
+    plots: &[(&'static str, String)],
+) -> String {
+    let mut body = String::new();
+    for row in rows {
+        let figures = row.found.map_or_else(
+            || "<td><td><td><td>".to_owned(),
+            |found| {
+                format!(
+                    "<td>{:.2}<td><b>{:.2}</b><td>{:.2}<td>{}",
+                    found.least, found.median, found.most, found.rounds
+                )
+            },
+        );
+        let target = row.target.map_or_else(String::new, |target| target.to_string());
+        let (what, says) = (escape(&row.what), escape(&verdict(row)));
+        let _ = write!(
+            body,
+            "<tr><td>{}<td>{what} {}{figures}<td>{target}<td>{says}",
+            row.number, row.unit
         );
     }
-    svg.push_str("</svg>");
-    let about = about.replace('\n', "<br>");
+    let paragraphs: Vec<String> = about.iter().map(|text| format!("<p>{}</p>", escape(text))).collect();
+    let plots: Vec<&str> = plots.iter().map(|(_, svg)| svg.as_str()).collect();
+    let items: Vec<String> = reasons
+        .iter()
+        .map(|reason| format!("<p>Missed, {}</p>", escape(reason)))
+        .collect();
     format!(
         "<!doctype html><meta charset=\"utf-8\"><meta name=\"color-scheme\" content=\"light dark\"><title>Inference server beside others</title>\
-         <h1>Inference server beside others</h1><p>{about}</p>{svg}\n"
+         <style>body{{font-family:sans-serif;max-width:70em;margin:auto}}td,th{{padding:2px 8px;text-align:left}}svg{{max-width:100%}}</style>\
+         <h1>Inference server beside others</h1>{}<table><tr><th>row<th>what<th>least<th>median<th>most<th>rounds<th>target<th>{body}</table>\
+         <p>{}</p>{}{}\n",
+        paragraphs.concat(),
+        escape(missing),
+        items.concat(),
+        plots.concat()
     )
+}
+
+pub(super) fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::peers::BareLoop;
+    use crate::bench::claims::Target;
+    use crate::bench::visits::Found;
 
-    fn round(echo: f64, server: f64, mosec: f64, stolen: f64) -> Round {
-        let side = |side, rate: f64, alone| Sample {
-            side,
-            closed_64: rate,
-            closed_32: rate,
-            closed_32_p99_micros: 0,
-            alone_p50_micros: alone,
-            batched_items: (side == "server").then_some(500.0),
-            highest_rate: (side != "echo").then_some(rate),
-            probes: Vec::new(),
-            stolen,
-        };
-        Round {
-            bare_loop: BareLoop {
-                items_per_second: 1000.0,
-                one_micros: 10.0,
-            },
-            samples: vec![
-                side("echo", echo, 50),
-                side("server", server, 80),
-                side("mosec", mosec, 200),
-            ],
+    fn row(verdict: Verdict, found: Option<Found>) -> Row {
+        Row {
+            number: 3,
+            what: "a / b".to_owned(),
+            unit: "",
+            target: Some(Target::AtLeast(3.0)),
+            found,
+            verdict,
         }
     }
 
     #[test]
-    fn rows_are_ratios_within_rounds() {
-        let rounds = [
-            round(100.0, 80.0, 20.0, 0.0),
-            round(100.0, 90.0, 30.0, 0.0),
-            round(100.0, 70.0, 10.0, 0.0),
-        ];
-        let rows = rows(&kept(&rounds));
-        let found = |name: &str, what: &str| {
-            let row = rows.iter().find(|row| row.number == name && row.what.contains(what));
-            row.unwrap().found
+    fn the_table_says_what_was_missed_and_what_was_disturbed() {
+        let found = Found {
+            least: 1.0,
+            median: 2.0,
+            most: 4.0,
+            rounds: 5,
+            is_disturbed: true,
         };
-        assert_eq!(found("1", "echo"), (0.7, 0.8, 0.9));
-        assert_eq!(found("3", "mosec"), (3.0, 4.0, 7.0));
-        assert_eq!(found("5", ""), (0.5, 0.5, 0.5));
-        assert_eq!(found("6", ""), (20.0, 20.0, 20.0));
+        let rows = [
+            row(Verdict::Missed, Some(found)),
+            row(Verdict::NotMeasured("pip has\nfailed".to_owned()), None),
+        ];
+        let table = table(&rows).unwrap();
+        let lines: Vec<&str> = table.lines().skip(2).collect();
+        assert_eq!(
+            lines[0],
+            "| 3 | a / b | 1.00 | 2.00 | 4.00 | 5 | ≥ 3 | missed, disturbed |"
+        );
+        assert_eq!(lines[1], "| 3 | a / b | | | | | ≥ 3 | pip has failed |");
     }
 
     #[test]
-    fn disturbed_rounds_do_not_count() {
-        let rounds = [
-            round(100.0, 80.0, 20.0, 0.0),
-            round(100.0, 80.0, 20.0, 0.2),
-            round(80.0, 80.0, 20.0, 0.0),
-            round(100.0, 80.0, 20.0, 0.05),
-        ];
-        assert_eq!(kept(&rounds).len(), 2);
+    fn why_targets_were_missed_stands_below_the_table_and_on_the_page() {
+        let reasons = ["row 3: a < b".to_owned(), "row 4: c".to_owned()];
+        assert_eq!(
+            why(&reasons),
+            "\nWhy targets are missed:\n\n- row 3: a < b\n- row 4: c\n"
+        );
+        assert_eq!(why(&[]), "");
+        let page = page(&[], &[], ("", &reasons), &[]);
+        assert!(
+            page.contains("<p>Missed, row 3: a &lt; b</p><p>Missed, row 4: c</p>"),
+            "{page}"
+        );
+    }
+
+    #[test]
+    fn versions_come_from_the_pins() {
+        let versions = versions(&paths::repository_dir().join("inference-server/bench/environments")).unwrap();
+        let names: Vec<&str> = versions.keys().map(String::as_str).collect();
+        assert_eq!(
+            names,
+            [
+                "fastapi",
+                "kserve",
+                "mlserver",
+                "mosec",
+                "nvidia-pytriton",
+                "onnxruntime"
+            ]
+        );
+        assert_eq!(pinned("a==1 \\\nonnx==1.2 ; x\n", "onnx"), Some("1.2"));
+        assert_eq!(pinned("onnxruntime==1.2\n", "onnx"), None);
+    }
+
+    #[test]
+    fn every_peer_runs_the_onnxruntime_that_the_server_loads() {
+        let root = paths::repository_dir();
+        let fetch = fs::read_to_string(root.join("inference-server/fetch-onnxruntime.sh")).unwrap();
+        for peer in PEERS {
+            let text =
+                fs::read_to_string(root.join(format!("inference-server/bench/environments/{peer}.txt"))).unwrap();
+            let version = pinned(&text, "onnxruntime").unwrap();
+            assert!(fetch.contains(version), "{peer} pins {version}");
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! What is measured: how each side is started, and that its answers are right before its speed is looked at.
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener as Probe};
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,9 +21,12 @@ use crate::{images, paths};
 
 /// As many as a small fleet of clients.
 const CONNECTIONS: usize = 32;
-const START_TIMEOUT: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// For a side to end by itself, and to remove what it shares with its children.
+const END_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// One thing that is measured.
+#[derive(Clone)]
 pub(super) struct Side {
     pub(super) name: &'static str,
     pub(super) program: PathBuf,
@@ -93,6 +97,31 @@ pub(super) struct Running {
     pub(super) address: SocketAddr,
 }
 
+impl Running {
+    /// The process that was started: taskset becomes it.
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks it to end, and kills what is left after a while.
+    pub(super) async fn stop(mut self) {
+        if let Ok(group) = i32::try_from(self.child.id()) {
+            let _ = killpg(Pid::from_raw(group), Signal::SIGTERM);
+        }
+        // One that does not end is killed with the others when this is dropped.
+        let _ = await_condition("the side has ended", END_TIMEOUT, || {
+            let status = self.child.try_wait();
+            async move {
+                Ok(match status? {
+                    Some(_) => Seen::Done(()),
+                    None => Seen::not_yet("it runs"),
+                })
+            }
+        })
+        .await;
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         // It leads a group of its own.
@@ -105,6 +134,41 @@ impl Drop for Running {
 
 /// Starts a side on the first core and asks it every question once: no speed is looked at before the answers are right.
 pub(super) async fn start(side: &Side) -> Result<Running> {
+    let log = log(side.name)?;
+    let mut running = spawn(side, &log)?;
+    let address = running.address;
+    let exited = await_condition(&format!("{} answers", side.name), START_TIMEOUT, || {
+        let exited = running.child.try_wait();
+        async move {
+            if let Some(status) = exited? {
+                return Ok(Seen::Done(Some(status)));
+            }
+            Ok(match ask_all(address, &side.requests, side.kind != Kind::Echo).await {
+                Ok(()) => Seen::Done(None),
+                Err(error) => Seen::not_yet(format!("{error:#}")),
+            })
+        }
+    })
+    .await?;
+    if let Some(status) = exited {
+        let said = fs::read_to_string(&log).unwrap_or_default();
+        bail!(
+            "it ended, {status}: {}",
+            said.lines().last().unwrap_or("without a word")
+        );
+    }
+    Ok(running)
+}
+
+/// Where a side's own words go: the last start's.
+fn log(name: &str) -> Result<PathBuf> {
+    let folder = paths::target_dir().join("bench/logs");
+    fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+    Ok(folder.join(format!("{}.log", name.replace([' ', ','], "-"))))
+}
+
+/// Starts a side that logs into a file, and does not wait for it.
+pub(super) fn spawn(side: &Side, log: &Path) -> Result<Running> {
     let address = free_address()?;
     let mut command = Command::new("taskset");
     command
@@ -126,18 +190,10 @@ pub(super) async fn start(side: &Side) -> Result<Running> {
         .envs(side.environment.iter().cloned())
         .current_dir(paths::repository_dir())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(fs::File::create(log).with_context(|| format!("creating {}", log.display()))?)
         .process_group(0);
     let child = command.spawn().context("start taskset (package util-linux)")?;
-    let running = Running { child, address };
-    await_condition(&format!("{} answers", side.name), START_TIMEOUT, || async {
-        Ok(match ask_all(address, &side.requests, side.kind != Kind::Echo).await {
-            Ok(()) => Seen::Done(()),
-            Err(error) => Seen::not_yet(format!("{error:#}")),
-        })
-    })
-    .await?;
-    Ok(running)
+    Ok(Running { child, address })
 }
 
 /// Starts a side, warms it up, measures it.

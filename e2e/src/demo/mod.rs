@@ -2,7 +2,7 @@
 mod cluster_texts;
 mod drive;
 pub mod ground;
-mod plots;
+pub(crate) mod plots;
 mod report;
 mod steps;
 mod verdict;
@@ -10,7 +10,6 @@ mod versions;
 mod watch;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -122,7 +121,7 @@ async fn demo() -> Result<bool> {
     };
     // What an earlier run has shown is not what this one shows.
     for file in FILES {
-        let _ = std::fs::remove_file(target_dir().join(file));
+        let _ = std::fs::remove_file(paths::target_dir().join("demo").join(file));
     }
     let named = Ground::is_named();
     let programs = move || {
@@ -227,7 +226,7 @@ fn report_failure(phases: &Phases, error: &anyhow::Error) {
         bands: &[],
         texts: &[],
     };
-    if let Err(error) = report::write(&target_dir(), &page) {
+    if let Err(error) = report::write(&paths::target_dir().join("demo"), &page) {
         progress(format_args!("no report either: {error:#}"));
     }
 }
@@ -275,7 +274,7 @@ fn finish(
         bands: &driven.bands,
         texts: &driven.texts,
     };
-    let (json, html) = report::write(&target_dir(), &page)?;
+    let (json, html) = report::write(&paths::target_dir().join("demo"), &page)?;
     for claim in &claims {
         progress(format_args!(
             "{} {}: {}",
@@ -293,14 +292,8 @@ fn finish(
     Ok(claims.iter().all(|claim| claim.holds))
 }
 
-fn target_dir() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| paths::repository_dir().join("target"), PathBuf::from)
-        .join("demo")
-}
-
 /// The machine in one sentence.
-fn hardware() -> String {
+pub(crate) fn hardware() -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let value = |text: &str, key: &str| -> Option<String> {
         text.lines().find_map(|line| {

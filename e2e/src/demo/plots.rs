@@ -18,7 +18,7 @@ pub struct Line {
 /// What a plot shows.
 #[derive(Debug, Clone)]
 pub struct Plot<'a> {
-    pub title: &'static str,
+    pub title: &'a str,
     pub lines: Vec<Line>,
     /// Spans of time with a name, as a background.
     pub bands: &'a [(Range<f64>, String)],

@@ -340,6 +340,7 @@ mod tests {
     #[test]
     fn the_page_is_whole_and_loads_nothing() {
         let load = load::Report {
+            in_time: 0,
             totals: load::Totals {
                 due: 7,
                 ok: 6,

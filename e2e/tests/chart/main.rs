@@ -219,7 +219,13 @@ fn the_network_policy_lets_the_operator_reach_every_prometheus_it_may_be_told_to
     );
     assert_eq!(ports(others), [9090, 443, 8480, 80]);
     assert_eq!(others["to"], Value::Null);
-    assert_eq!(egress("").len(), 2, "names and the API server");
+    let [_names, _api_server, servers] = egress("").try_into().unwrap();
+    assert_eq!(ports(&servers), [8081], "the servers, which are asked what they do");
+    assert_eq!(
+        servers["to"][0]["podSelector"]["matchLabels"]["app.kubernetes.io/managed-by"],
+        "tidewright"
+    );
+    assert_eq!(egress("autoscaler.askPods=false").len(), 2, "names and the API server");
 }
 
 /// Every value of values.yaml has its line in the schema, with nothing that only one of them knows.

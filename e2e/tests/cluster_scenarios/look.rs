@@ -1,48 +1,17 @@
-//! Looking at a service: its conditions, its decision, and every change of its replicas with the time of it.
+//! Looking at a service: its conditions, its decision, and what was sent to it.
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use futures::StreamExt as _;
-use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::ListParams;
 use kube::{Api, Client};
-use kube_runtime::{WatchStreamExt as _, watcher};
 use tidewright_api::InferenceService;
 use tidewright_api::status::DecisionStatus;
+pub use tidewright_e2e::conditions::{await_reason, condition};
 use tidewright_e2e::fixtures::{self, Scenario};
 use tidewright_e2e::load::Report;
+pub use tidewright_e2e::replicas::ReplicaWatch;
 use tidewright_e2e::wait::{Seen, await_condition};
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
-
-/// Status, reason and message of a condition.
-pub fn condition(service: &InferenceService, kind: &str) -> Option<(String, String, String)> {
-    let conditions = &service.status.as_ref()?.conditions;
-    let found = conditions.iter().find(|condition| condition.type_ == kind)?;
-    Some((found.status.clone(), found.reason.clone(), found.message.clone()))
-}
-
-/// Waits until a condition of the present generation has a status and a reason. Its message.
-pub async fn await_reason(
-    client: &Client,
-    scenario: &Scenario,
-    (kind, status, reason): (&str, &str, &str),
-    deadline: Duration,
-) -> Result<String> {
-    let what = format!("{kind}={status} {reason} of {}", scenario.name);
-    await_condition(&what, deadline, || async {
-        let service = scenario.api(client).get(&scenario.name).await?;
-        let is_current =
-            service.status.as_ref().and_then(|status| status.observed_generation) == service.metadata.generation;
-        Ok(match condition(&service, kind) {
-            Some((s, r, message)) if is_current && s == status && r == reason => Seen::Done(message),
-            _ => Seen::not_yet(fixtures::conditions(&service)),
-        })
-    })
-    .await
-}
 
 /// Waits until events of these reasons tell of the service, as `kubectl describe` and `kubectl events` show them.
 pub async fn await_events(client: &Client, scenario: &Scenario, reasons: &[&str], deadline: Duration) -> Result<()> {
@@ -137,139 +106,6 @@ pub async fn await_winner(
         Ok(if is_so { Seen::Done(all) } else { Seen::not_yet(message) })
     })
     .await
-}
-
-/// What a Deployment wants and has, since an instant.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Replicas {
-    pub at: Instant,
-    /// `spec.replicas`: what was decided.
-    pub wanted: i32,
-    pub ready: i32,
-}
-
-/// Every state of a Deployment, in order, by a watch: nothing between two looks is missed.
-pub struct ReplicaWatch {
-    states: watch::Receiver<Vec<Replicas>>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for ReplicaWatch {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl ReplicaWatch {
-    /// Begins with the present state.
-    pub async fn start(client: &Client, namespace: &str, deployment: &str) -> Result<Self> {
-        let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
-        let (sender, states) = watch::channel(Vec::new());
-        let configuration = watcher::Config::default().fields(&format!("metadata.name={deployment}"));
-        let task = tokio::spawn(async move {
-            let mut stream = std::pin::pin!(watcher(deployments, configuration).default_backoff().applied_objects());
-            while let Some(event) = stream.next().await {
-                let Ok(deployment) = event else { continue };
-                let ready = deployment.status.and_then(|status| status.ready_replicas).unwrap_or(0);
-                let state = Replicas {
-                    at: Instant::now(),
-                    wanted: deployment.spec.replicas.unwrap_or(1),
-                    ready,
-                };
-                sender.send_modify(|all| all.push(state));
-            }
-        });
-        let replicas = Self { states, task };
-        replicas
-            .reach("a first look", Duration::from_secs(10), |_| true)
-            .await?;
-        Ok(replicas)
-    }
-
-    pub fn all(&self) -> Vec<Replicas> {
-        self.states.borrow().clone()
-    }
-
-    pub fn last(&self) -> Replicas {
-        self.all().pop().expect("the first look is waited for")
-    }
-
-    /// What was wanted, without repetitions.
-    pub fn wanted(&self) -> Vec<Replicas> {
-        let mut all = self.all();
-        all.dedup_by_key(|state| state.wanted);
-        all
-    }
-
-    /// The first state since `from` that satisfies, past or to come: the one in force at `from` counts too. None at the deadline.
-    async fn find(
-        &self,
-        from: Instant,
-        deadline: Duration,
-        satisfies: impl Fn(Replicas) -> bool,
-    ) -> Result<Option<Replicas>> {
-        let mut states = self.states.clone();
-        let end = Instant::now() + deadline;
-        loop {
-            states.mark_unchanged();
-            let all = self.all();
-            // The last one before `from` goes on until the next.
-            let start = all.partition_point(|state| state.at <= from).saturating_sub(1);
-            if let Some(found) = all[start..].iter().find(|state| satisfies(**state)) {
-                return Ok(Some(*found));
-            }
-            match timeout_at(end, states.changed()).await {
-                Ok(changed) => changed.context("the watch has ended")?,
-                Err(_) => return Ok(None),
-            }
-        }
-    }
-
-    /// Waits for the first state since `from` that satisfies, the one in force at `from` included.
-    pub async fn first_since(
-        &self,
-        from: Instant,
-        what: &str,
-        deadline: Duration,
-        satisfies: impl Fn(Replicas) -> bool,
-    ) -> Result<Replicas> {
-        let found = self.find(from, deadline, satisfies).await?;
-        found.with_context(|| {
-            let seconds = deadline.as_secs_f64();
-            format!("waited {seconds:.0} s for {what}; seen: {}", self.story(from))
-        })
-    }
-
-    /// The first state from the present one on that satisfies.
-    pub async fn reach(
-        &self,
-        what: &str,
-        deadline: Duration,
-        satisfies: impl Fn(Replicas) -> bool,
-    ) -> Result<Replicas> {
-        self.first_since(Instant::now(), what, deadline, satisfies).await
-    }
-
-    /// Fails as soon as other than `wanted` replicas are wanted within `duration`.
-    pub async fn stays(&self, wanted: i32, duration: Duration) -> Result<()> {
-        let from = Instant::now();
-        let other = self.find(from, duration, |state| state.wanted != wanted).await?;
-        ensure!(
-            other.is_none(),
-            "other than {wanted} replicas wanted: {}",
-            self.story(from)
-        );
-        Ok(())
-    }
-
-    /// For failures.
-    pub fn story(&self, from: Instant) -> String {
-        let one = |state: &Replicas| {
-            let seconds = state.at.saturating_duration_since(from).as_secs_f64();
-            format!("{}/{} at {seconds:.1} s", state.ready, state.wanted)
-        };
-        self.all().iter().map(one).collect::<Vec<_>>().join(", ")
-    }
 }
 
 /// Every request was answered, and rightly.

@@ -2,15 +2,12 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
-use serde_json::json;
 use tidewright_e2e::console::progress;
 use tidewright_e2e::fixtures::{self, Scenario};
 use tidewright_e2e::load::{Load, LoadOptions, digits};
+use tidewright_e2e::outage::{restore_prometheus, stop_prometheus};
 use tidewright_e2e::wait::{Seen, await_condition};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -37,24 +34,6 @@ fn outage() -> Result<Duration> {
         }
         _ => Ok(OUTAGE),
     }
-}
-
-/// Ends Prometheus without farewell, or lets it come back: empty, as its data went with its pod.
-async fn prometheus(scene: &Scene, replicas: i32) -> Result<()> {
-    let deployments: Api<Deployment> = Api::namespaced(scene.client.clone(), "monitoring");
-    let patch = json!({"spec": {"replicas": replicas}});
-    deployments
-        .patch("prometheus", &PatchParams::default(), &Patch::Merge(&patch))
-        .await?;
-    if replicas == 0 {
-        let pods: Api<Pod> = Api::namespaced(scene.client.clone(), "monitoring");
-        let now = DeleteParams::default().grace_period(0);
-        pods.delete_collection(&now, &ListParams::default().labels("app=prometheus"))
-            .await?;
-    } else {
-        fixtures::await_deployment(&scene.client, "monitoring", "prometheus", READY).await?;
-    }
-    Ok(())
 }
 
 /// Whether the autoscaler's last look failed for want of the rate, and what it says.
@@ -130,7 +109,7 @@ async fn without_prometheus_nothing_scales_down_and_the_condition_says_why() {
         let requests = digits::single(&scene.models.digits);
         let load = scale_up(&scene, &service, &replicas, (50.0, requests.clone()), 3).await?;
 
-        prometheus(&scene, 0).await?;
+        stop_prometheus(&scene.client).await?;
         let outcome = async {
             // The truth is 0 from here on.
             assert_nothing_failed(&load.stop().await)?;
@@ -145,7 +124,7 @@ async fn without_prometheus_nothing_scales_down_and_the_condition_says_why() {
             assert_nothing_failed(&Load::once(&LoadOptions::to(address), &requests[..20]).await)
         };
         let outcome = outcome.await;
-        prometheus(&scene, 1).await?;
+        restore_prometheus(&scene.client, READY).await?;
         outcome?;
         // With its figures back the autoscaler does what it was kept from.
         await_reason(client, &service, ("ScalingReady", "True", "Scaling"), READY).await?;
@@ -172,10 +151,10 @@ async fn a_prometheus_that_comes_back_empty_under_load_scales_nothing_down() {
         let requests = digits::single(&scene.models.digits);
         let load = scale_up(&scene, &service, &replicas, (50.0, requests), 3).await?;
 
-        prometheus(&scene, 0).await?;
+        stop_prometheus(&scene.client).await?;
         let kept = kept_for_want_of_a_figure(&scene, &service, &replicas).await;
         let back = Instant::now();
-        prometheus(&scene, 1).await?;
+        restore_prometheus(&scene.client, READY).await?;
         kept?;
         await_reason(client, &service, ("ScalingReady", "True", "Scaling"), READY).await?;
         let trusted = back.elapsed().as_secs_f64();

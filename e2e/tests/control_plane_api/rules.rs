@@ -106,22 +106,22 @@ fn cases() -> Vec<Case> {
             json!({"mode": "Direct", "slo": slo}),
         ),
         case(
+            "name either paused or pausedUntil",
+            "/spec/predictor/autoScaling",
+            json!({"paused": true, "pausedUntil": "2026-01-31T14:00:00Z"}),
+            json!({"paused": false, "pausedUntil": "2026-01-31T15:00:00+01:00"}),
+        ),
+        case(
             "behavior belongs to the HorizontalPodAutoscalers of the modes Hpa and Advise",
             "/spec/predictor/autoScaling",
             json!({"mode": "Direct", "behavior": {"scaleDown": {"selectPolicy": "Min"}}}),
             json!({"mode": "Advise", "behavior": {"scaleDown": {"selectPolicy": "Min"}}}),
         ),
         case(
-            "it does not measure cpu and memory",
-            "/spec/predictor/autoScaling",
-            json!({"mode": "Direct", "metrics": [cpu]}),
-            json!({"mode": "Direct", "metrics": [rate, external("a")]}),
-        ),
-        case(
             "with target.type AverageValue",
             "/spec/predictor/autoScaling",
-            json!({"mode": "Direct", "metrics": [{"type": "QueueDepth", "target": {"type": "Value", "value": "5"}}]}),
-            json!({"mode": "Advise", "metrics": [{"type": "QueueDepth", "target": {"type": "Value", "value": "5"}}]}),
+            json!({"mode": "Direct", "metrics": [cpu, {"type": "QueueDepth", "target": {"type": "Value", "value": "5"}}]}),
+            json!({"mode": "Direct", "metrics": [cpu, memory, queue, external("a")]}),
         ),
         case(
             "a metric of type Resource needs `resource`",

@@ -46,6 +46,8 @@ pub(super) async fn operator(cluster: &'static ControlPlane, prometheus: &Promet
         .through(proxy.kubeconfig())
         .argument(format!("--owner-cluster-role={role}"))
         .argument(format!("--prometheus-url=http://{}", prometheus.address))
+        // Its pods have no containers: nobody would answer, and nothing shrink.
+        .argument("--ask-pods=false")
         .argument("--query-interval-seconds=1")
         .argument("--scrape-interval-seconds=2");
     options.metrics_api = true;

@@ -6,18 +6,20 @@ use futures::StreamExt as _;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tidewright_api::labels;
-use tidewright_e2e::clock::Stopwatch;
+use tidewright_e2e::clock::{Stopwatch, time_of_day};
 use tidewright_e2e::console::progress;
 use tidewright_e2e::fixtures::{Scenario, conditions};
 use tidewright_e2e::namespace::with_temp_namespace;
+use tidewright_e2e::operator_process::OperatorProcess;
 use tidewright_e2e::plugin::{Answer, tide};
 use tidewright_e2e::wait::{Seen, await_condition};
 
-use super::metrics_api::{Operator, await_replicas, await_scaling, operator, unregister};
+use super::metrics_api::{await_replicas, await_scaling, operator, unregister};
 use super::signals::{Exporter, Load, Prometheus};
 use super::{MODEL, PATIENCE, turn};
 
@@ -57,7 +59,7 @@ async fn await_autoscaler(client: &Client, namespace: &str, is_there: bool) -> R
 }
 
 /// Every number that the pool was given in this time.
-async fn given(client: &Client, namespace: &str, time: Duration) -> Result<Vec<i32>> {
+pub(super) async fn given(client: &Client, namespace: &str, time: Duration) -> Result<Vec<i32>> {
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
     let now = deployments.get(POOL).await?;
     let mut all = vec![now.spec.replicas.unwrap_or(1)];
@@ -134,7 +136,7 @@ async fn direct_mode_scales_by_itself_holds_without_prometheus_and_hands_over_bo
         ensure!(message.contains("nothing is scaled down"), "{message}");
         let kept = given(client, name, STAYS).await?;
         ensure!(kept == [3], "{kept:?}");
-        replays_offline(&operator, name).await
+        replays_offline(&operator, name, "request_rate").await
     });
     let outcome = outcome.await;
     unregister(cluster).await?;
@@ -142,14 +144,14 @@ async fn direct_mode_scales_by_itself_holds_without_prometheus_and_hands_over_bo
 }
 
 /// The ledger outlives the operator: every decision of the run comes out of it again, bit for bit, and a sample that was changed is named.
-async fn replays_offline(operator: &Operator, namespace: &str) -> Result<()> {
+pub(super) async fn replays_offline(operator: &OperatorProcess<'_>, namespace: &str, signal: &str) -> Result<()> {
     let (status, lines) = operator.ask(&format!("/ledger/{namespace}/digits")).await?;
     ensure!(status == 200, "{status}: {lines}");
     let (missing, _) = operator.ask(&format!("/ledger/{namespace}/nobody")).await?;
     ensure!(missing == 404, "{missing}");
     operator.kill()?;
     let records: Vec<Value> = lines.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
-    ensure!(records.len() > 30, "{} decisions", records.len());
+    ensure!(records.len() > 10, "{} decisions", records.len());
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("ledger.jsonl");
     let nowhere = folder.path().join("no-kubeconfig");
@@ -165,7 +167,8 @@ async fn replays_offline(operator: &Operator, namespace: &str) -> Result<()> {
     // Each is executed with all before it: a few suffice to have executed all of them, and the last one first.
     for index in [records.len() - 1, records.len() / 2, 0] {
         let answer = explain(&records, index).await?;
-        if answer.code != Some(0) || !answer.stdout.contains("the same decision, bit for bit") {
+        let is_same = answer.stdout.contains("the same decision, bit for bit") && answer.stdout.contains(signal);
+        if answer.code != Some(0) || !is_same {
             different.push(format!("{index}: {answer:?}"));
         }
     }
@@ -178,7 +181,7 @@ async fn replays_offline(operator: &Operator, namespace: &str) -> Result<()> {
     changed[index]["seen"]["signals"][0]["Ok"]["value"] = json!(9999.0);
     let answer = explain(&changed, index).await?;
     ensure!(
-        answer.code == Some(3) && answer.stdout.contains("signal request_rate"),
+        answer.code == Some(3) && answer.stdout.contains(&format!("signal {signal}")),
         "{answer:?}"
     );
     progress(format_args!("{} recorded decisions replayed offline", records.len()));
@@ -226,7 +229,156 @@ async fn advice_changes_nothing_and_paused_nobody_scales() -> Result<()> {
                 other => Seen::NotYet(format!("{other:?}, told: {is_told}")),
             })
         })
+        .await?;
+        // In mode Hpa the same number stands beside the autoscaler's, and every decision is kept.
+        let hpa = in_mode(name, "Hpa");
+        hpa.apply(client).await?;
+        exporter.set("digits", Load { rate: 45.0, queue: 0.0 });
+        await_replicas(client, &hpa, 5).await?;
+        await_condition("advice in mode Hpa", PATIENCE, || async {
+            let service = hpa.api(client).get("digits").await?;
+            let pool = service.status.as_ref().and_then(|status| status.pools.first());
+            let advice = pool.and_then(|pool| pool.advice.clone());
+            Ok(match advice {
+                Some(advice) if advice.replicas == 5 => Seen::Done(()),
+                other => Seen::NotYet(format!("{other:?}")),
+            })
+        })
+        .await?;
+        let owners = writers(client, name).await?;
+        ensure!(
+            owners.iter().all(|(manager, _)| manager != labels::SCALE_MANAGER),
+            "{owners:?}"
+        );
+        let gauge = operator.metric("tidewright_operator_desired_replicas", "inferenceservice=\"digits\"");
+        ensure!((gauge.await? - 5.0).abs() < 1e-9);
+        replays_offline(&operator, name, "request_rate").await
+    })
+    .await;
+    unregister(cluster).await?;
+    outcome
+}
+
+/// Until when the operator says that scaling pauses, and then scales by itself; and a floor of a schedule, in each way of scaling.
+#[tokio::test]
+async fn a_pause_ends_by_itself_and_a_schedule_is_a_floor() -> Result<()> {
+    let (_turn, cluster) = turn().await?;
+    let exporter = Exporter::start(cluster).await?;
+    let prometheus = Prometheus::start(cluster, exporter.address)?;
+    let operator = operator(cluster, &prometheus).await?;
+    operator.await_ready(PATIENCE).await?;
+    let outcome = with_temp_namespace(cluster, "calendar", |namespace| async move {
+        let (client, name) = (&namespace.client, &namespace.name);
+        exporter.set("digits", Load { rate: 25.0, queue: 0.0 });
+        // Long enough to be seen, and shorter than the time after which everything is looked at again anyway.
+        let ends_at = Timestamp::from_second(time_of_day()?.as_second() + 12)?;
+        let paused = in_mode(name, "Direct").with("/autoScaling/pausedUntil", json!(ends_at.to_string()));
+        paused.apply(client).await?;
+        let message = await_scaling(client, &paused, "Paused").await?;
+        ensure!(message.starts_with(&format!("paused until {ends_at}")), "{message}");
+        await_condition("the pause to end", PATIENCE, || async {
+            let service = paused.api(client).get("digits").await?;
+            let said = conditions(&service);
+            Ok(if said.contains("Paused") {
+                Seen::NotYet(said)
+            } else {
+                Seen::Done(())
+            })
+        })
+        .await?;
+        let told = time_of_day()?.duration_since(ends_at);
+        await_replicas(client, &paused, 3).await?;
+        let late = time_of_day()?.duration_since(ends_at);
+        ensure!(late.is_positive(), "it has scaled before {ends_at}: {late}");
+        progress(format_args!(
+            "the pause ended by itself, told {told:#} after its time, replicas {late:#} after it"
+        ));
+        await_scaling(client, &paused, "Scaling").await?;
+
+        let always = json!([{"name": "always", "schedule": "* * * * *", "duration": "1h", "minReplicas": 4}]);
+        for mode in ["Direct", "Hpa"] {
+            let scheduled = in_mode(name, mode).with("/autoScaling/schedules", always.clone());
+            scheduled.apply(client).await?;
+            await_autoscaler(client, name, mode == "Hpa").await?;
+            await_replicas(client, &scheduled, 4).await?;
+            await_condition(&format!("mode {mode} to say why"), PATIENCE, || async {
+                let service = scheduled.api(client).get("digits").await?;
+                let pool = service.status.as_ref().and_then(|status| status.pools.first());
+                let decision = pool.and_then(|pool| pool.decision.clone()).context("no decision")?;
+                let is_said = decision.reason == "Schedule" && decision.message.contains("by schedule always");
+                Ok(if is_said {
+                    Seen::Done(())
+                } else {
+                    Seen::NotYet(format!("{decision:?}"))
+                })
+            })
+            .await?;
+        }
+        let autoscalers: Api<HorizontalPodAutoscaler> = Api::namespaced(client.clone(), name);
+        ensure!(autoscalers.get(POOL).await?.spec.min_replicas == Some(4));
+        // Without the schedule the floor is the minimum again.
+        in_mode(name, "Hpa").apply(client).await?;
+        await_condition("the minimum to be the service's own", PATIENCE, || async {
+            let fewest = autoscalers.get(POOL).await?.spec.min_replicas;
+            Ok(if fewest == Some(1) {
+                Seen::Done(())
+            } else {
+                Seen::NotYet(format!("{fewest:?}"))
+            })
+        })
         .await
+    })
+    .await;
+    unregister(cluster).await?;
+    outcome
+}
+
+/// `kubectl scale` for a while: the status says until when, another number begins anew, and then the operator scales again by itself.
+#[tokio::test]
+async fn a_number_by_hand_ends_by_itself() -> Result<()> {
+    let (_turn, cluster) = turn().await?;
+    let exporter = Exporter::start(cluster).await?;
+    let prometheus = Prometheus::start(cluster, exporter.address)?;
+    let operator = operator(cluster, &prometheus).await?;
+    operator.await_ready(PATIENCE).await?;
+    let outcome = with_temp_namespace(cluster, "by-hand", |namespace| async move {
+        let (client, name) = (&namespace.client, &namespace.name);
+        exporter.set("digits", Load { rate: 25.0, queue: 0.0 });
+        let direct = in_mode(name, "Direct").with("/autoScaling/overrideTTL", json!("8s"));
+        direct.apply(client).await?;
+        await_replicas(client, &direct, 3).await?;
+        let in_namespace = format!("--namespace={name}");
+        for replicas in [5, 4] {
+            let asked = format!("--replicas={replicas}");
+            cluster.kubectl(["scale", "isvc/digits", &asked, &in_namespace]).await?;
+            await_replicas(client, &direct, replicas).await?;
+            let message = await_condition("the status to say until when", PATIENCE, || async {
+                let status = direct.api(client).get("digits").await?.status.unwrap_or_default();
+                let seen = status.r#override.as_ref().filter(|seen| seen.replicas == replicas);
+                Ok(match seen {
+                    Some(seen) => Seen::Done(seen.until.0.to_string()),
+                    None => Seen::NotYet(format!("{:?}", status.r#override)),
+                })
+            });
+            let until = message.await?;
+            let message = await_scaling(client, &direct, "FixedReplicas").await?;
+            ensure!(message.contains(&until), "{message}");
+        }
+        await_condition("the field to be 0 again", PATIENCE, || async {
+            let service = direct.api(client).get("digits").await?;
+            Ok(match service.spec.predictor.replicas {
+                0 => Seen::Done(()),
+                other => Seen::not_yet(other),
+            })
+        })
+        .await?;
+        await_scaling(client, &direct, "Scaling").await?;
+        let status = direct.api(client).get("digits").await?.status.unwrap_or_default();
+        ensure!(status.r#override.is_none(), "{:?}", status.r#override);
+        // From there on the operator scales: nothing jumped when the number changed hands, and nothing shrinks before it has learned.
+        let kept = given(client, name, STAYS).await?;
+        ensure!(kept == [4], "{kept:?}");
+        Ok(())
     })
     .await;
     unregister(cluster).await?;

