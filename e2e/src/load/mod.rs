@@ -179,7 +179,7 @@ impl Load {
     /// Has `count` requests due now, besides those of the rate.
     pub fn burst(&self, count: usize) {
         // The generator ends with the load alone.
-        drop(self.bursts.send(count));
+        let _ = self.bursts.send(count);
     }
 
     /// Everything since the start.
