@@ -106,15 +106,20 @@ impl Pace {
         self.0.store(after.to_bits(), Ordering::Relaxed);
     }
 
-    /// When `waiting` items will have been served by `workers`, as far as is known; at most a day.
-    pub fn wait(&self, waiting: usize, workers: usize) -> Duration {
-        let seconds = f64::from_bits(self.0.load(Ordering::Relaxed)) * waiting as f64 / workers.max(1) as f64;
+    /// The time of so many items, one after the other, as far as is known; at most a day.
+    fn wait(&self, waiting: f64) -> Duration {
+        let seconds = f64::from_bits(self.0.load(Ordering::Relaxed)) * waiting;
         Duration::from_secs_f64(seconds.clamp(0.0, 86_400.0))
     }
 
-    /// The same for `Retry-After`: whole seconds, 1 to 30.
+    /// When one that comes now will have been served: after the `ahead` that wait, half of what each of the `workers` is at, and its own run.
+    pub fn done(&self, ahead: usize, workers: usize) -> Duration {
+        self.wait(ahead as f64 / workers.max(1) as f64 + 1.5)
+    }
+
+    /// When `waiting` will have been served, for `Retry-After`: whole seconds, 1 to 30.
     pub fn retry_after(&self, waiting: usize, workers: usize) -> Duration {
-        let seconds = self.wait(waiting, workers).as_secs_f64();
+        let seconds = self.wait(waiting as f64 / workers.max(1) as f64).as_secs_f64();
         Duration::from_secs(seconds.ceil().clamp(1.0, 30.0) as u64)
     }
 }
@@ -174,24 +179,31 @@ impl Serving {
                 self.facts.name
             )));
         }
-        let waiting = self.queue.len();
         if self.queue.is_full() {
             return Err(self.overloaded());
         }
-        let within = deadline.saturating_duration_since(clock::now());
-        let alive = self.facts.alive.load(Ordering::Relaxed);
-        let wait = self.pace.wait(waiting, alive);
-        if waiting > 0 && wait > within {
-            return Err(Error::Overloaded {
-                message: format!(
-                    "{waiting} requests wait for model \"{}\": about {:.1} s, longer than this one may take",
-                    self.facts.name,
-                    wait.as_secs_f64()
-                ),
-                retry_after: self.pace.retry_after(waiting, self.facts.workers),
-            });
+        // Whom an urgent one waits for is known when it has been read.
+        if self.queue.is_ranked() {
+            return Ok(());
         }
-        Ok(())
+        self.check_time(self.queue.len(), clock::now(), deadline)
+    }
+
+    /// Refuses what the `ahead` that wait before it leave no time for, as far as is known.
+    fn check_time(&self, ahead: usize, now: Instant, deadline: Instant) -> Result<(), Error> {
+        let alive = self.facts.alive.load(Ordering::Relaxed);
+        let done = self.pace.done(ahead, alive);
+        if ahead == 0 || done <= deadline.saturating_duration_since(now) {
+            return Ok(());
+        }
+        Err(Error::Overloaded {
+            message: format!(
+                "{ahead} requests wait for model \"{}\" before this one: it would be done in about {} ms, longer than it may take",
+                self.facts.name,
+                done.as_millis()
+            ),
+            retry_after: self.pace.retry_after(ahead, self.facts.workers),
+        })
     }
 
     fn overloaded(&self) -> Error {
@@ -291,6 +303,9 @@ impl Serving {
                 Some(part) => work.push(part),
             }
         }
+        if let Some(part) = work.first() {
+            self.check_time(self.queue.ahead_of(part.kind.priority), now, deadline)?;
+        }
         self.queue.push_all(work, deadline).map_err(|refused| match refused {
             Refused::Full => self.overloaded(),
             Refused::Closed => Error::NotReady("the server is stopping".to_owned()),
@@ -350,5 +365,7 @@ mod tests {
         pace.learn(Duration::from_millis(100), 1);
         assert_eq!(pace.retry_after(100, 2), Duration::from_secs(5));
         assert_eq!(pace.retry_after(100_000, 1), Duration::from_secs(30));
+        assert_eq!(pace.done(4, 2), Duration::from_millis(350));
+        assert_eq!(Pace::default().done(1000, 1), Duration::ZERO, "nothing is known");
     }
 }

@@ -14,6 +14,7 @@ const SIZE: (u32, u32) = (960, 320);
 // Mid tones, readable on white and on black.
 const BLUE: RGBColor = RGBColor(59, 130, 246);
 const ORANGE: RGBColor = RGBColor(217, 119, 6);
+const PURPLE: RGBColor = RGBColor(147, 51, 234);
 const GREEN: RGBColor = RGBColor(22, 163, 74);
 /// Stands for the page's own text colour until the drawing is done.
 const TEXT: RGBColor = RGBColor(1, 2, 3);
@@ -28,17 +29,22 @@ struct Curve {
 /// Names and drawings; what was not measured is not drawn.
 pub(super) fn all(rows: &[Row], visits: &Visits) -> Result<Vec<(&'static str, String)>> {
     let mut plots = vec![("ratios", bars(rows))];
-    let overload: Vec<Curve> = [(text_part::SHORT_QUEUE, BLUE), ("server", GREEN), ("triton", ORANGE)]
-        .into_iter()
-        .map(|(side, colour)| Curve {
-            name: title(side).to_owned(),
-            colour,
-            points: medians(visits, text_part::PART, side, &text_part::OVERLOADS, |times| {
-                format!("goodput_at_{times}")
-            }),
-        })
-        .filter(|curve| !curve.points.is_empty())
-        .collect();
+    let overload: Vec<Curve> = [
+        (text_part::TOLD, PURPLE),
+        (text_part::SHORT_QUEUE, BLUE),
+        ("server", GREEN),
+        ("triton", ORANGE),
+    ]
+    .into_iter()
+    .map(|(side, colour)| Curve {
+        name: title(side).to_owned(),
+        colour,
+        points: medians(visits, text_part::PART, side, &text_part::OVERLOADS, |times| {
+            format!("goodput_at_{times}")
+        }),
+    })
+    .filter(|curve| !curve.points.is_empty())
+    .collect();
     if !overload.is_empty() {
         let says = ("answers in time per second, by offered load / what is served", "times");
         plots.push(("overload", curves(says, &overload)?));

@@ -4,6 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
+use http::header::CONTENT_TYPE;
+use http::{HeaderName, HeaderValue};
 
 use super::open_loop::{self, Offer};
 use super::peers::{Field, Runs, Workload};
@@ -11,12 +13,15 @@ use super::rows::{Bench, Options, Outcome, in_turn};
 use super::sides::{self, Side};
 use super::tensors::{self, Asked, TOKENS_MAX};
 use super::{closed_loop, wheels};
+use crate::load::Request;
 
 pub(super) const PART: &str = "text";
 /// The server with a queue for overload.
 pub(super) const SHORT_QUEUE: &str = "server, short queue";
-/// The sides of ours that are overloaded: tuned for it, and as they are by default.
-pub(super) const OVERLOADED: [&str; 2] = [SHORT_QUEUE, "server"];
+/// The server as it is by default, told with each request how long its caller waits: as Envoy does, by a header.
+pub(super) const TOLD: &str = "server, told the limit";
+/// The sides of ours that are overloaded: told the limit, tuned for it, and left alone.
+pub(super) const OVERLOADED: [&str; 3] = [TOLD, SHORT_QUEUE, "server"];
 pub(super) const BARE_LOOP: &str = "bare loop";
 /// Name of the model in routes.
 pub(super) const NAME: &str = "text";
@@ -84,6 +89,9 @@ pub(super) async fn measure(bench: &mut Bench, field: &Field, texts: &Texts, rou
     if bench.options.wants(&[7]) {
         // How much is served within the limit is known once the server has been asked: see `overload_flags`.
         sides.push(field.server(SHORT_QUEUE, work, &flags));
+        let mut told = field.server(TOLD, work, &flags);
+        told.requests = told.requests.iter().map(|request| telling(request, limit)).collect();
+        sides.push(told);
     }
     for mut side in in_turn(sides, round) {
         if side.name == SHORT_QUEUE {
@@ -92,6 +100,17 @@ pub(super) async fn measure(bench: &mut Bench, field: &Field, texts: &Texts, rou
         visit(bench, &side, limit, round).await?;
     }
     Ok(())
+}
+
+/// The request with the limit that its caller has.
+fn telling(request: &Request, limit: Duration) -> Request {
+    let json = (CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let told = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
+    let millis = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+    Request {
+        headers: vec![json, (told, HeaderValue::from(millis))],
+        ..request.clone()
+    }
 }
 
 /// One run of the longest text.
@@ -138,7 +157,7 @@ async fn visit(bench: &mut Bench, side: &Side, limit: Duration, round: usize) ->
             let (capacity, _) = closed_loop::run(address, requests, 4, options.warm_up()).await?;
             outcome.put("closed_4", capacity);
             let mut probes = Vec::new();
-            if options.wants(&[4]) && side.name != SHORT_QUEUE {
+            if options.wants(&[4]) && ![SHORT_QUEUE, TOLD].contains(&side.name) {
                 let (rate, tried) = open_loop::highest_rate(address, requests, capacity * 0.6, offer).await;
                 outcome.put("goodput", rate);
                 probes = tried;

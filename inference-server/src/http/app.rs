@@ -15,7 +15,7 @@ use super::call::Times;
 use super::infer::Incoming;
 use super::respond::{self, Answer};
 use super::route::{ModelRef, Route, route};
-use super::{coding, format, infer, metadata};
+use super::{coding, format, infer, metadata, timeout};
 use crate::admission::Bodies;
 use crate::catalog::{Catalog, Lease};
 use crate::clock;
@@ -105,15 +105,17 @@ impl App {
                 Route::V1Models => Ok(metadata::v1_models(self, format)),
                 Route::V1Model(name) => metadata::v1_model(self, name, format),
                 Route::V2Infer(_) | Route::Predict | Route::PredictBatch | Route::V1Predict(_) => {
+                    let mut times = Times {
+                        arrived: started,
+                        deadline,
+                    };
+                    times.deadline = times.within(timeout::of(&head.headers));
                     let incoming = Incoming {
                         route,
                         headers: &head.headers,
                         body,
                         format,
-                        times: Times {
-                            arrived: started,
-                            deadline,
-                        },
+                        times,
                     };
                     infer::infer(self, incoming).await
                 }

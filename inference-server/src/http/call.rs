@@ -20,7 +20,7 @@ pub struct Times {
 
 impl Times {
     /// With the time that the request itself gives, where that is shorter.
-    fn within(self, timeout: Option<Duration>) -> Instant {
+    pub fn within(self, timeout: Option<Duration>) -> Instant {
         let own = timeout.and_then(|timeout| self.arrived.checked_add(timeout));
         own.map_or(self.deadline, |own| own.min(self.deadline))
     }

@@ -15,5 +15,6 @@ pub mod repository;
 pub mod respond;
 pub mod route;
 pub mod signals;
+pub mod timeout;
 pub mod tls;
 pub mod traced;

@@ -102,6 +102,12 @@ impl<T> State<T> {
         self.length == 0
     }
 
+    /// Entries that wait and are not less urgent than this.
+    pub fn ahead_of(&self, priority: Priority) -> usize {
+        let ahead = self.lines.iter().filter(|((of_line, _), _)| *of_line <= priority);
+        ahead.map(|(_, line)| line.len()).sum()
+    }
+
     /// Whether `count` more entries fit.
     pub fn has_room(&self, count: usize) -> bool {
         count <= self.capacity - self.length

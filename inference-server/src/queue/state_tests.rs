@@ -120,6 +120,10 @@ fn run(steps: Vec<Step>, policy: &Policy, capacity: usize) -> Result<(), TestCas
         prop_assert_eq!(state.len(), waiting.len());
         prop_assert!(state.len() <= capacity);
         prop_assert_eq!(state.is_empty(), waiting.is_empty());
+        for priority in Priority::ALL {
+            let ahead = waiting.iter().filter(|known| known.kind.priority <= priority).count();
+            prop_assert_eq!(state.ahead_of(priority), ahead);
+        }
     }
     // In the end everything comes out: nothing is lost.
     now += Duration::from_secs(1);

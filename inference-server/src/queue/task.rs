@@ -1,12 +1,13 @@
 //! The thin shell round the waiting line: a lock, a signal for free workers, and a ticket by which a caller who leaves gives up its place.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::state::{Entry, Kind, Next, State};
 use crate::batcher::policy::Policy;
 use crate::clock;
+use crate::request::Priority;
 
 /// Told the number of waiting entries whenever it changes.
 pub type Depth = Box<dyn Fn(i64) + Send + Sync>;
@@ -19,6 +20,7 @@ pub struct Queue<T> {
     /// Copy of the length, readable without the lock.
     length: AtomicUsize,
     capacity: usize,
+    ranked: AtomicBool,
     depth: Depth,
 }
 
@@ -104,6 +106,7 @@ impl<T> Queue<T> {
             policy,
             length: AtomicUsize::new(0),
             capacity,
+            ranked: AtomicBool::new(false),
             depth,
         })
     }
@@ -139,10 +142,27 @@ impl<T> Queue<T> {
         self.len() >= self.capacity
     }
 
+    /// Whether any entry ever was more or less urgent than others: then the length does not say whom one waits for.
+    pub fn is_ranked(&self) -> bool {
+        self.ranked.load(Ordering::Relaxed)
+    }
+
+    /// Entries that go before one of this priority. The lock is taken only where priorities are used.
+    pub fn ahead_of(&self, priority: Priority) -> usize {
+        if self.is_ranked() {
+            self.lock(|inner| inner.state.ahead_of(priority))
+        } else {
+            self.len()
+        }
+    }
+
     /// Adds all parts or none.
     pub fn push_all(self: &Arc<Self>, parts: Vec<Part<T>>, deadline: Instant) -> Result<Vec<Ticket<T>>, Refused> {
         let now = clock::now();
         let count = parts.len();
+        if parts.iter().any(|part| part.kind.priority != Priority::Normal) {
+            self.ranked.store(true, Ordering::Relaxed);
+        }
         let (sequences, wakes) = self.lock(|inner| {
             if inner.closed {
                 return Err(Refused::Closed);

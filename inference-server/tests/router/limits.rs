@@ -1,5 +1,7 @@
 //! What is refused, when, and how it is counted.
 
+use std::time::Duration;
+
 use http::Request;
 use http_body_util::Full;
 use serde_json::{Value, json};
@@ -125,11 +127,7 @@ async fn whom_those_before_leave_no_time_for_is_refused_at_once() {
     // Sixteen runs, or fewer, take a second.
     assert!(refused.len() >= 20, "{} of 60", refused.len());
     for answer in refused {
-        assert!(
-            answer.error().ends_with("longer than this one may take"),
-            "{}",
-            answer.text
-        );
+        assert!(answer.error().ends_with("longer than it may take"), "{}", answer.text);
     }
     assert!(answers.iter().any(|answer| answer.status == 200));
 }
@@ -221,22 +219,29 @@ async fn bodies_beyond_what_there_is_for_all_are_refused_and_the_bytes_come_back
     }
 }
 
-/// One item for a model of one input, with parameters.
+/// Items for a model of one input, with parameters.
 fn infer(shape: [usize; 2], parameters: &Value) -> String {
-    let input = json!({"name": "x", "shape": shape, "datatype": "FP32", "data": vec![1; shape[1]]});
+    let input = json!({"name": "x", "shape": shape, "datatype": "FP32", "data": vec![1; shape[0] * shape[1]]});
     json!({"inputs": [input], "parameters": parameters}).to_string()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_with_a_timeout_of_its_own_gets_504_when_that_passes_while_it_waits() {
-    // The server itself would wait for a minute.
-    let (server, first) = busy().await;
+    // The server itself would wait for a minute. One run of a second or so, of which nothing is known before it has ended.
+    let server = server(&config(&["slow"]));
+    let first = tokio::spawn({
+        let server = server.clone();
+        async move {
+            server
+                .post("/v2/models/slow/infer", infer([20, 1], &json!({})))
+                .await
+                .status
+        }
+    });
+    server.metric_becomes("ml_requests_in_flight", 1.0).await;
     let timeout = |micros: u64| server.post("/v2/models/slow/infer", infer([1, 1], &json!({ "timeout": micros })));
-    let late = timeout(100_000).await;
-    assert!(
-        outcome(&server, "success") < 20.0,
-        "told before it would have been its turn"
-    );
+    let late = timeout(50_000).await;
+    assert!(!first.is_finished(), "told before it would have been its turn");
     assert_eq!(
         (late.status, late.error().as_str()),
         (504, "the deadline of the request passed before it was answered")
@@ -246,11 +251,64 @@ async fn a_request_with_a_timeout_of_its_own_gets_504_when_that_passes_while_it_
     for micros in [0, u64::MAX] {
         assert_eq!(timeout(micros).await.status, 200, "{micros}");
     }
-    assert_eq!(first.join_all().await, [200; 20]);
+    assert_eq!(first.await.unwrap(), 200);
     assert!(
         (server.metric("ml_batch_size_sum{model=\"slow\",model_version=\"1\"}") - 22.0).abs() < f64::EPSILON,
         "who was late was not computed"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_says_that_he_has_less_time_than_those_before_him_take_is_refused_at_once() {
+    let (server, first, _) = busy_and_known(2).await;
+    // Told by the proxy in front: before the body, which is none, is read.
+    let told = Request::post("/v2/models/slow/infer").header("x-envoy-expected-rq-timeout-ms", "20");
+    let by_header = server.call(told.body(Full::new("no document".into())).unwrap()).await;
+    let parameters = json!({"timeout": 20_000});
+    let by_parameter = server.post("/v2/models/slow/infer", infer([1, 1], &parameters)).await;
+    for refused in [by_header, by_parameter] {
+        assert_eq!(refused.status, 429, "{}", refused.text);
+        assert!(
+            refused.error().contains("wait for model \"slow\" before this one"),
+            "{}",
+            refused.text
+        );
+        assert!(refused.headers.contains_key("retry-after"));
+    }
+    assert!((outcome(&server, "rejected") - 2.0).abs() < f64::EPSILON);
+    assert_eq!(first.join_all().await, [200; 40]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn time_is_reckoned_by_those_who_go_first_where_some_are_more_urgent() {
+    let (server, first, alone) = busy_and_known(3).await;
+    let micros = alone.as_micros() as u64 * 15;
+    let asked = |priority: u8| {
+        let parameters = json!({"priority": priority, "timeout": micros});
+        server.post("/v2/models/slow/infer", infer([1, 1], &parameters))
+    };
+    assert_eq!(asked(3).await.status, 429, "behind forty like it");
+    let urgent = asked(1).await;
+    assert_eq!(urgent.status, 200, "before them: {}", urgent.text);
+    assert_eq!(first.join_all().await, [200; 40]);
+}
+
+/// A server with forty calls of one priority that knows what a run takes, which is told too.
+async fn busy_and_known(priority: u8) -> (Server, JoinSet<u16>, Duration) {
+    let mut config = config(&["slow"]);
+    config.batcher.max_batch_size = 1;
+    let server = server(&config);
+    let begun = tokio::time::Instant::now();
+    assert_eq!(slow(&server).await.status, 200);
+    let alone = begun.elapsed();
+    let mut calls = JoinSet::new();
+    for _ in 0..40 {
+        let server = server.clone();
+        let body = infer([1, 1], &json!({ "priority": priority }));
+        calls.spawn(async move { server.post("/v2/models/slow/infer", body).await.status });
+    }
+    server.sum_becomes(&ACCEPTED, 41.0).await;
+    (server, calls, alone)
 }
 
 #[tokio::test]
