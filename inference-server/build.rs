@@ -16,6 +16,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         // Bytes of tensors stay where they were received.
         .bytes(".")
+        // Counts the parts of a message first.
+        .codec_path("crate::grpc::codec::Counted")
         // The client is for the tests; rarely enough is it worth a second build.
         .build_client(true)
         .build_transport(false)

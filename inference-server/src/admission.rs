@@ -102,12 +102,13 @@ impl Room {
         self.held = None;
     }
 
-    /// Makes it hold so many bytes, if they are free.
+    /// Makes it hold so many bytes, if they are free. A request that is alone may hold all that there are, whatever it needs.
     ///
     /// # Errors
     /// `Overloaded` if other requests hold them.
     pub fn grow(&mut self, bytes: u64) -> Result<(), Error> {
         let held = self.held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let bytes = bytes.min(self.bodies.limit_bytes);
         let wanted = usize::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(usize::MAX);
         let more = u32::try_from(wanted.saturating_sub(held)).unwrap_or(u32::MAX);
         if more == 0 {

@@ -19,7 +19,7 @@ use crate::model::registry::Facts;
 use crate::model::signature::Rows;
 use crate::queue::state::Kind;
 use crate::queue::task::{Part, Queue, Refused, Ticket};
-use crate::request::{Outputs, Request};
+use crate::request::{Outputs, Priority, Request};
 use crate::tensor::{DataType, Tensor};
 use crate::trace;
 
@@ -47,6 +47,11 @@ impl Pipeline {
     /// Puts the cache in place; `false` when there is one already.
     pub fn set_cache(&self, cache: Levels) -> bool {
         self.cache.set(cache).is_ok()
+    }
+
+    /// Whether a request may be answered from a cache.
+    pub fn is_cached(&self) -> bool {
+        self.cache.get().is_some()
     }
 
     /// A permit to be under way.
@@ -106,22 +111,17 @@ impl Pace {
         self.0.store(after.to_bits(), Ordering::Relaxed);
     }
 
-    /// The time of so many items, one after the other, as far as is known; at most a day.
-    fn wait(&self, waiting: f64) -> Duration {
-        let seconds = f64::from_bits(self.0.load(Ordering::Relaxed)) * waiting;
-        Duration::from_secs_f64(seconds.clamp(0.0, 86_400.0))
-    }
-
-    /// When one that comes now will have been served: after the `ahead` that wait, half of what each of the `workers` is at, and its own run.
-    pub fn done(&self, ahead: usize, workers: usize) -> Duration {
-        self.wait(ahead as f64 / workers.max(1) as f64 + 1.5)
-    }
-
-    /// When `waiting` will have been served, for `Retry-After`: whole seconds, 1 to 30.
+    /// When `waiting` items will have been served by `workers`, as far as is known, for `Retry-After`: whole seconds, 1 to 30.
     pub fn retry_after(&self, waiting: usize, workers: usize) -> Duration {
-        let seconds = self.wait(waiting as f64 / workers.max(1) as f64).as_secs_f64();
+        let seconds = f64::from_bits(self.0.load(Ordering::Relaxed)) * waiting as f64 / workers.max(1) as f64;
         Duration::from_secs(seconds.ceil().clamp(1.0, 30.0) as u64)
     }
+}
+
+/// When a run that is asked for now will have ended: after the work ahead, shared by the workers, half a run like it that a worker is at, and itself.
+fn done(ahead: Duration, own: Duration, workers: usize) -> Duration {
+    let share = ahead / u32::try_from(workers.max(1)).unwrap_or(u32::MAX);
+    share.saturating_add(own).saturating_add(own / 2)
 }
 
 /// Counts how a request ended; one that is dropped halfway was left by its caller.
@@ -171,38 +171,44 @@ impl Drop for Ending<'_> {
 }
 
 impl Serving {
+    /// Refuses what no engine can run.
+    pub fn check_ready(&self) -> Result<(), Error> {
+        if self.facts.is_ready() {
+            return Ok(());
+        }
+        Err(Error::NotReady(format!(
+            "model \"{}\" has no working engine",
+            self.facts.name
+        )))
+    }
+
     /// Refuses early, before the body is read: what has no room, and what those before it leave no time for.
     pub fn check_room(&self, deadline: Instant) -> Result<(), Error> {
-        if !self.facts.is_ready() {
-            return Err(Error::NotReady(format!(
-                "model \"{}\" has no working engine",
-                self.facts.name
-            )));
-        }
         if self.queue.is_full() {
             return Err(self.overloaded());
         }
         // Whom an urgent one waits for is known when it has been read.
-        if self.queue.is_ranked() {
+        let ahead = self.queue.ahead_of(Priority::default());
+        if ahead.is_zero() || self.queue.is_ranked() {
             return Ok(());
         }
-        self.check_time(self.queue.len(), clock::now(), deadline)
+        self.check_time(ahead, Duration::ZERO, deadline.saturating_duration_since(clock::now()))
     }
 
-    /// Refuses what the `ahead` that wait before it leave no time for, as far as is known.
-    fn check_time(&self, ahead: usize, now: Instant, deadline: Instant) -> Result<(), Error> {
-        let alive = self.facts.alive.load(Ordering::Relaxed);
-        let done = self.pace.done(ahead, alive);
-        if ahead == 0 || done <= deadline.saturating_duration_since(now) {
+    /// Refuses what the work that waits before it leaves no time for, as far as is known. `own` is what its own run takes.
+    fn check_time(&self, ahead: Duration, own: Duration, within: Duration) -> Result<(), Error> {
+        let done = done(ahead, own, self.facts.alive.load(Ordering::Relaxed));
+        if ahead.is_zero() || done <= within {
             return Ok(());
         }
+        let waiting = self.queue.len();
         Err(Error::Overloaded {
             message: format!(
-                "{ahead} requests wait for model \"{}\" before this one: it would be done in about {} ms, longer than it may take",
+                "{waiting} requests wait for model \"{}\": this one would be done in about {} ms, longer than it may take",
                 self.facts.name,
                 done.as_millis()
             ),
-            retry_after: self.pace.retry_after(ahead, self.facts.workers),
+            retry_after: self.pace.retry_after(waiting, self.facts.workers),
         })
     }
 
@@ -237,6 +243,7 @@ impl Serving {
     /// Puts the request into the queue, in parts no larger than a batch, and waits for all of them.
     async fn run(&self, request: Request, deadline: Instant) -> Result<Outputs, Error> {
         let (rows, priority) = (request.rows, request.priority);
+        self.queue.saw(priority);
         let parts = self.parts(request)?;
         let trace = trace::link();
         let (work, replies): (Vec<_>, Vec<_>) = parts
@@ -248,6 +255,7 @@ impl Serving {
                     group: group(&inputs),
                     items,
                     size_class: item_size_class(&inputs, items),
+                    work: Duration::ZERO,
                 };
                 let part = Part {
                     kind,
@@ -303,13 +311,28 @@ impl Serving {
                 Some(part) => work.push(part),
             }
         }
-        if let Some(part) = work.first() {
-            self.check_time(self.queue.ahead_of(part.kind.priority), now, deadline)?;
+        for Part { kind, .. } in &mut work {
+            kind.work = self.costs.work(kind.size_class, kind.items);
         }
+        self.check_parts(&work, deadline.saturating_duration_since(now))?;
         self.queue.push_all(work, deadline).map_err(|refused| match refused {
             Refused::Full => self.overloaded(),
             Refused::Closed => Error::NotReady("the server is stopping".to_owned()),
         })
+    }
+
+    /// Refuses a request whose last part would be done too late.
+    fn check_parts(&self, parts: &[Part<Work>], within: Duration) -> Result<(), Error> {
+        let Some((last, others)) = parts.split_last() else {
+            return Ok(());
+        };
+        let ahead = self.queue.ahead_of(last.kind.priority);
+        if ahead.is_zero() {
+            return Ok(());
+        }
+        let own: Duration = others.iter().map(|part| part.kind.work).sum();
+        let run = self.costs.at_least(last.kind.size_class, last.kind.items);
+        self.check_time(ahead + own, run.unwrap_or_default(), within)
     }
 
     /// The request as pieces of at most one batch, each with its number of items.
@@ -365,7 +388,14 @@ mod tests {
         pace.learn(Duration::from_millis(100), 1);
         assert_eq!(pace.retry_after(100, 2), Duration::from_secs(5));
         assert_eq!(pace.retry_after(100_000, 1), Duration::from_secs(30));
-        assert_eq!(pace.done(4, 2), Duration::from_millis(350));
-        assert_eq!(Pace::default().done(1000, 1), Duration::ZERO, "nothing is known");
+    }
+
+    #[test]
+    fn a_run_ends_after_what_is_ahead_of_it() {
+        let millis = Duration::from_millis;
+        assert_eq!(done(millis(400), millis(100), 2), millis(350));
+        assert_eq!(done(millis(400), Duration::ZERO, 1), millis(400));
+        // No engine works: as if one did.
+        assert_eq!(done(millis(400), millis(100), 0), millis(550));
     }
 }

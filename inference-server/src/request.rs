@@ -41,5 +41,15 @@ pub struct Request {
     pub timeout: Option<Duration>,
 }
 
+impl Request {
+    /// What its tensors take, in bytes.
+    pub fn heap_bytes(&self) -> u64 {
+        self.inputs
+            .iter()
+            .map(|tensor| tensor.values().heap_bytes() as u64)
+            .sum()
+    }
+}
+
 /// Outputs in the order of the model's signature. Shared, because the cache and several callers may hold the same answer.
 pub type Outputs = Arc<Vec<Tensor>>;

@@ -73,6 +73,17 @@ impl CostTable {
         Duration::try_from_secs_f64(seconds).ok()
     }
 
+    /// What so many items take of the engine's time when they share runs as is best; zero while nothing is known of such items.
+    pub fn work(&self, class: u8, items: usize) -> Duration {
+        let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let per_item = |times: &Times| {
+            let rates = times.known().map(|(size, seconds)| seconds / size as f64);
+            rates.fold(f64::INFINITY, f64::min)
+        };
+        let seconds = table.get(&class).map_or(0.0, per_item) * items as f64;
+        Duration::try_from_secs_f64(seconds).unwrap_or_default()
+    }
+
     /// How many of `waiting` items to run at once, at most `items_max`, so that they are done within `slack` if that is possible: as many as still
     /// make each cheaper.
     pub fn choose(&self, class: u8, waiting: usize, items_max: usize, slack: Duration) -> usize {
@@ -241,6 +252,15 @@ mod tests {
         assert_eq!(slow.choose(0, 8, 8, Duration::from_millis(30)), 4);
         assert_eq!(slow.choose(0, 8, 8, Duration::from_millis(12)), 1);
         assert_eq!(slow.choose(0, 8, 8, Duration::from_millis(5)), 8);
+    }
+
+    #[test]
+    fn work_is_what_items_cost_in_the_batches_that_pay() {
+        let gains = table(&[(1, 10_000), (8, 12_000), (32, 64_000)]);
+        assert_eq!(gains.work(0, 16), Duration::from_millis(24));
+        assert_eq!(gains.work(0, 1), Duration::from_micros(1500));
+        assert_eq!(gains.work(7, 16), Duration::ZERO, "nothing is known of such items");
+        assert_eq!(CostTable::default().work(0, 16), Duration::ZERO);
     }
 
     #[test]

@@ -5,9 +5,6 @@ use std::time::{Duration, Instant};
 
 use super::cost::CostTable;
 
-/// A run that would end by so much of its usual time after the deadline is not begun for that entry's sake.
-const DOOMED_SHARE: f64 = 0.8;
-
 /// How batches are made.
 #[derive(Debug, Clone)]
 pub struct Policy {
@@ -77,7 +74,7 @@ impl Policy {
         let slack = deadline.saturating_duration_since(now);
         let estimate = |costs: &Arc<CostTable>| costs.at_least(size_class, items);
         let run = self.costs.as_ref().and_then(estimate);
-        run.is_some_and(|run| slack < run.mul_f64(DOOMED_SHARE))
+        run.is_some_and(|run| slack < run)
     }
 }
 
@@ -145,6 +142,7 @@ mod tests {
         policy.latency_max = Duration::ZERO;
         assert_eq!(policy.close(start, one), Close::Now(1), "never by default");
         assert!(policy.is_doomed(start, 0, 1, start + Duration::from_millis(7)));
-        assert!(!policy.is_doomed(start, 0, 1, start + Duration::from_millis(9)));
+        assert!(policy.is_doomed(start, 0, 1, start + Duration::from_micros(9_900)));
+        assert!(!policy.is_doomed(start, 0, 1, start + Duration::from_millis(10)));
     }
 }

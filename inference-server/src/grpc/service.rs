@@ -83,7 +83,8 @@ async fn infer(
 async fn run(app: &App, request: pb::ModelInferRequest, times: Times) -> Result<pb::ModelInferResponse, Error> {
     // Until the answer is written, as over HTTP; what a message was compressed to does not count.
     let mut room = app.bodies.room();
-    room.grow(request.encoded_len() as u64)?;
+    let message_bytes = request.encoded_len() as u64;
+    room.grow(message_bytes)?;
     let wanted = model_ref(&request.model_name, &request.model_version);
     let lease = app.lease(Some(wanted), times.deadline).await?;
     let serving = &*lease;
@@ -93,6 +94,7 @@ async fn run(app: &App, request: pb::ModelInferRequest, times: Times) -> Result<
         let _permit = call::admit(app, serving, times.deadline)?;
         let parse = || {
             let infer = v2_grpc::parse(request, &facts.signature)?;
+            room.grow(message_bytes + infer.request.heap_bytes())?;
             Ok((infer.request, (infer.id, infer.outputs)))
         };
         call::run(app, serving, &mut ending, times, parse, |(id, wanted), outputs| {
@@ -107,11 +109,12 @@ async fn run(app: &App, request: pb::ModelInferRequest, times: Times) -> Result<
 
 /// Until the server's own deadline, or the end that the caller set with the call.
 fn times(app: &App, arrived: Instant, end: Option<Instant>) -> Times {
-    let deadline = app.deadline(arrived);
-    Times {
+    let times = Times {
         arrived,
-        deadline: end.map_or(deadline, |end| end.min(deadline)),
-    }
+        deadline: app.deadline(arrived),
+        is_callers: false,
+    };
+    times.until(end)
 }
 
 /// What a stream answers to one message. A failure is told with the request's id, so that who sends many knows which it was.

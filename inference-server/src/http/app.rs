@@ -105,17 +105,17 @@ impl App {
                 Route::V1Models => Ok(metadata::v1_models(self, format)),
                 Route::V1Model(name) => metadata::v1_model(self, name, format),
                 Route::V2Infer(_) | Route::Predict | Route::PredictBatch | Route::V1Predict(_) => {
-                    let mut times = Times {
+                    let times = Times {
                         arrived: started,
                         deadline,
+                        is_callers: false,
                     };
-                    times.deadline = times.within(timeout::of(&head.headers));
                     let incoming = Incoming {
                         route,
                         headers: &head.headers,
                         body,
                         format,
-                        times,
+                        times: times.within(timeout::of(&head.headers)),
                     };
                     infer::infer(self, incoming).await
                 }

@@ -16,13 +16,28 @@ use crate::trace::{self, Phase};
 pub struct Times {
     pub arrived: Instant,
     pub deadline: Instant,
+    /// Whether that is the caller's word, and not the server's own limit.
+    pub is_callers: bool,
 }
 
 impl Times {
-    /// With the time that the request itself gives, where that is shorter.
-    pub fn within(self, timeout: Option<Duration>) -> Instant {
-        let own = timeout.and_then(|timeout| self.arrived.checked_add(timeout));
-        own.map_or(self.deadline, |own| own.min(self.deadline))
+    /// With the time that the caller gives, where that is shorter.
+    #[must_use]
+    pub fn within(self, timeout: Option<Duration>) -> Self {
+        self.until(timeout.and_then(|timeout| self.arrived.checked_add(timeout)))
+    }
+
+    /// With the end that the caller gives, where that is earlier.
+    #[must_use]
+    pub fn until(self, end: Option<Instant>) -> Self {
+        match end {
+            Some(end) if end < self.deadline => Self {
+                deadline: end,
+                is_callers: true,
+                ..self
+            },
+            _ => self,
+        }
     }
 }
 
@@ -32,7 +47,11 @@ pub fn admit(app: &App, serving: &Serving, deadline: Instant) -> Result<Permit, 
         return Err(app.not_ready());
     }
     let permit = app.pipeline.enter()?;
-    serving.check_room(deadline)?;
+    serving.check_ready()?;
+    // Whether it needs a place is known when it has been looked up.
+    if !app.pipeline.is_cached() {
+        serving.check_room(deadline)?;
+    }
     trace::admitted(&serving.facts.name);
     Ok(permit)
 }
@@ -53,7 +72,7 @@ pub async fn run<F, T>(
     let parsed = clock::now();
     serving.metrics.preprocess.observe(seconds(begun, parsed));
     trace::phase(Phase::Pre, begun, parsed);
-    let deadline = times.within(request.timeout);
+    let deadline = times.within(request.timeout).deadline;
     // Its time may have passed while it was read, or while its model was loaded.
     if deadline <= parsed {
         return Err(Error::Deadline);
@@ -83,6 +102,7 @@ mod tests {
         let times = Times {
             arrived,
             deadline: arrived + Duration::from_secs(10),
+            is_callers: false,
         };
         for (timeout, seconds) in [
             (None, 10),
@@ -90,11 +110,9 @@ mod tests {
             (Some(Duration::from_secs(30)), 10),
             (Some(Duration::MAX), 10),
         ] {
-            assert_eq!(
-                times.within(timeout),
-                arrived + Duration::from_secs(seconds),
-                "{timeout:?}"
-            );
+            let within = times.within(timeout);
+            assert_eq!(within.deadline, arrived + Duration::from_secs(seconds), "{timeout:?}");
+            assert_eq!(within.is_callers, seconds == 3, "{timeout:?}");
         }
     }
 }

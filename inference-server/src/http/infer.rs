@@ -81,15 +81,26 @@ where
     let head = body::check_head(headers, matches!(route, Route::V2Infer(_)), limit_bytes)?;
     // Until the answer is written: as tensors the body takes as much again.
     let mut room = app.bodies.room();
-    let bytes = body::read(headers, head, body, limit_bytes, &mut room, deadline).await?;
+    let read = body::read(headers, head, body, limit_bytes, &mut room, deadline).await;
+    let bytes = read.map_err(|error| match error {
+        // It is the caller who wanted to wait no longer.
+        Error::BodyTimeout if times.is_callers => Error::Deadline,
+        error => error,
+    })?;
     trace::lap(Phase::Receive);
+    let held = &mut room;
     let body = call::run(
         app,
         serving,
         ending,
         times,
         // The bytes go as soon as they are read.
-        move || parse(route, head, &bytes, serving),
+        move || {
+            let parsed = parse(route, head, &bytes, serving)?;
+            // What a small number or a short text becomes may take many times its bytes.
+            held.grow(bytes.len() as u64 + parsed.0.heap_bytes())?;
+            Ok(parsed)
+        },
         |form, outputs| write(format, &form, serving, outputs),
     )
     .await?;

@@ -24,6 +24,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 
+use super::first_bytes::FirstBytes;
+
 /// A connection on which a write does not wait for ever.
 type Stream = Pin<Box<TimeoutStream<TcpStream>>>;
 
@@ -161,6 +163,7 @@ fn connect<H, F, B>(
     let watcher = graceful.watcher();
     let open = Open::new(settings.connections.clone());
     let (tls, serving_ends) = (settings.tls.clone(), stop.serving_ends.clone());
+    let idle_timeout = settings.idle_timeout;
     tokio::spawn(async move {
         let _held = (place, open);
         let stream = match tls {
@@ -173,6 +176,7 @@ fn connect<H, F, B>(
                 }
             },
         };
+        let stream = FirstBytes::new(stream, idle_timeout);
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         if let Err(error) = watcher.watch(connection.into_owned()).await {
             // Resets and idle timeouts are the client's business.

@@ -6,6 +6,7 @@ pub mod app;
 pub mod body;
 pub mod call;
 pub mod coding;
+pub mod first_bytes;
 pub mod format;
 pub mod infer;
 pub mod listen;

@@ -85,6 +85,7 @@ mod tests {
             group: 0,
             items: 1,
             size_class: 0,
+            work: Duration::ZERO,
         };
         let costs = CostTable::default();
         costs.learn(0, 1, Duration::from_micros(20));

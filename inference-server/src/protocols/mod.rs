@@ -7,6 +7,7 @@ pub mod instances;
 pub mod json;
 pub mod msgpack;
 pub mod number;
+pub mod parts;
 pub mod pb;
 pub mod raw;
 pub mod statistics;

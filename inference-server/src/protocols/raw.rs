@@ -2,6 +2,7 @@
 
 use half::{bf16, f16};
 
+use super::v2_inputs::STRINGS_MAX;
 use crate::error::Error;
 use crate::model::signature::Slot;
 use crate::tensor::{DataType, Values, elements};
@@ -81,6 +82,12 @@ fn booleans(slot: &Slot, bytes: &[u8]) -> Result<Vec<bool>, Error> {
 
 fn strings(slot: &Slot, bytes: &[u8], count: usize) -> Result<Vec<String>, Error> {
     let wrong = |index: usize, what: String| Error::invalid(format!("input \"{}\": value {index} {what}", slot.name));
+    if count > STRINGS_MAX {
+        return Err(Error::invalid(format!(
+            "input \"{}\": more than {STRINGS_MAX} texts",
+            slot.name
+        )));
+    }
     let mut strings = Vec::with_capacity(count);
     let mut rest = bytes;
     for index in 0..count {

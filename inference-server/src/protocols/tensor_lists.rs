@@ -4,6 +4,7 @@ use half::{bf16, f16};
 
 use super::document::{Document, Kind, Result};
 use super::number::{Number, single};
+use super::v2_inputs::STRINGS_MAX;
 use crate::error::Error;
 use crate::tensor::{DataType, Values};
 
@@ -204,6 +205,9 @@ fn boolean<'a>(reader: &mut impl Document<'a>, place: &Place<'_>) -> Result<bool
 }
 
 fn string<'a>(reader: &mut impl Document<'a>, place: &Place<'_>) -> Result<String> {
+    if place.index >= STRINGS_MAX {
+        return Err(Error::Invalid(format!("{}: more than {STRINGS_MAX} texts", place.what)));
+    }
     if reader.kind() == Kind::String {
         reader.string("a value").map(std::borrow::Cow::into_owned)
     } else {
@@ -299,6 +303,13 @@ mod tests {
         assert_eq!(
             error(DataType::Fp32, "[[],2]"),
             "input \"x\": values stand at different depths"
+        );
+        let texts = |count: usize| format!("[\"\"{}]", ",\"\"".repeat(count - 1));
+        assert!(check(DataType::Bytes, &texts(STRINGS_MAX)).is_ok());
+        let too_many = texts(STRINGS_MAX + 1);
+        assert_eq!(
+            error(DataType::Bytes, &too_many),
+            "input \"x\": more than 1048576 texts"
         );
         assert!(error(DataType::Fp32, &"[".repeat(100_000)).contains("nested deeper than 64"));
     }

@@ -19,6 +19,8 @@ pub struct Kind {
     pub items: usize,
     /// How large each of them is.
     pub size_class: u8,
+    /// Its part of the runs that it will share, as far as is known.
+    pub work: Duration,
 }
 
 /// A line: entries of one priority and one group.
@@ -74,6 +76,8 @@ pub struct State<T> {
     /// Time between arrivals of late, in seconds.
     interval: Option<f64>,
     doomed: u32,
+    /// Work of the entries that wait, by priority.
+    work: [Duration; 3],
 }
 
 impl<T> State<T> {
@@ -89,6 +93,7 @@ impl<T> State<T> {
             arrived_last: None,
             interval: None,
             doomed: 0,
+            work: [Duration::ZERO; 3],
         }
     }
 
@@ -102,10 +107,15 @@ impl<T> State<T> {
         self.length == 0
     }
 
-    /// Entries that wait and are not less urgent than this.
-    pub fn ahead_of(&self, priority: Priority) -> usize {
-        let ahead = self.lines.iter().filter(|((of_line, _), _)| *of_line <= priority);
-        ahead.map(|(_, line)| line.len()).sum()
+    /// Work of the entries that wait, by priority, the most urgent first.
+    pub fn work(&self) -> [Duration; 3] {
+        self.work
+    }
+
+    fn change_work(&mut self, kind: Kind, change: impl Fn(Duration, Duration) -> Duration) {
+        if let Some(work) = self.work.get_mut(kind.priority as usize) {
+            *work = change(*work, kind.work);
+        }
     }
 
     /// Whether `count` more entries fit.
@@ -126,6 +136,7 @@ impl<T> State<T> {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
         self.length += 1;
+        self.change_work(kind, Duration::saturating_add);
         self.deadline_min = Some(self.deadline_min.map_or(deadline, |least| least.min(deadline)));
         let line = self.lines.entry(kind.line()).or_default();
         if line.is_empty() {
@@ -147,6 +158,7 @@ impl<T> State<T> {
         let position = entries.binary_search_by_key(&sequence, |entry| entry.sequence).ok()?;
         let entry = entries.remove(position)?;
         self.length -= 1;
+        self.change_work(entry.kind, Duration::saturating_sub);
         if position == 0 {
             self.heads.remove(&(line.0, sequence));
             self.settle_head(line);
@@ -278,6 +290,9 @@ impl<T> State<T> {
             self.settle_head(line);
         }
         self.length -= batch.len();
+        for entry in &batch {
+            self.change_work(entry.kind, Duration::saturating_sub);
+        }
         batch
     }
 
@@ -287,6 +302,7 @@ impl<T> State<T> {
             return;
         }
         self.deadline_min = None;
+        let before = late.len();
         for line in self.lines.values_mut() {
             for entry in std::mem::take(line) {
                 if entry.deadline > now {
@@ -302,6 +318,9 @@ impl<T> State<T> {
         }
         self.lines.retain(|_, line| !line.is_empty());
         self.length = self.lines.values().map(VecDeque::len).sum();
+        for entry in late.iter().skip(before) {
+            self.change_work(entry.kind, Duration::saturating_sub);
+        }
         self.heads = self
             .lines
             .iter()

@@ -70,6 +70,7 @@ fn run(steps: Vec<Step>, policy: &Policy, capacity: usize) -> Result<(), TestCas
                     group,
                     items: items.min(policy.items_max),
                     size_class: 0,
+                    work: Duration::from_millis(items as u64),
                 };
                 let deadline = now + Duration::from_millis(patience_millis);
                 if let Ok(sequence) = state.push(kind, now, deadline, ()) {
@@ -121,8 +122,9 @@ fn run(steps: Vec<Step>, policy: &Policy, capacity: usize) -> Result<(), TestCas
         prop_assert!(state.len() <= capacity);
         prop_assert_eq!(state.is_empty(), waiting.is_empty());
         for priority in Priority::ALL {
-            let ahead = waiting.iter().filter(|known| known.kind.priority <= priority).count();
-            prop_assert_eq!(state.ahead_of(priority), ahead);
+            let of_it = waiting.iter().filter(|known| known.kind.priority == priority);
+            let work: Duration = of_it.map(|known| known.kind.work).sum();
+            prop_assert_eq!(state.work()[priority as usize], work);
         }
     }
     // In the end everything comes out: nothing is lost.
@@ -229,6 +231,7 @@ fn kind(priority: Priority, group: u64) -> Kind {
         group,
         items: 1,
         size_class: 0,
+        work: Duration::ZERO,
     }
 }
 

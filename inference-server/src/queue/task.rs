@@ -1,13 +1,16 @@
 //! The thin shell round the waiting line: a lock, a signal for free workers, and a ticket by which a caller who leaves gives up its place.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::state::{Entry, Kind, Next, State};
 use crate::batcher::policy::Policy;
 use crate::clock;
 use crate::request::Priority;
+
+/// For how long a request of another priority than the usual one is remembered.
+const RANKED_MILLIS: u64 = 300_000;
 
 /// Told the number of waiting entries whenever it changes.
 pub type Depth = Box<dyn Fn(i64) + Send + Sync>;
@@ -20,7 +23,10 @@ pub struct Queue<T> {
     /// Copy of the length, readable without the lock.
     length: AtomicUsize,
     capacity: usize,
-    ranked: AtomicBool,
+    /// Copy of the work that waits, in nanoseconds by priority.
+    work: [AtomicU64; 3],
+    /// Until then, in milliseconds of the wall clock, priorities count as being in use.
+    ranked_until: AtomicU64,
     depth: Depth,
 }
 
@@ -106,7 +112,8 @@ impl<T> Queue<T> {
             policy,
             length: AtomicUsize::new(0),
             capacity,
-            ranked: AtomicBool::new(false),
+            work: Default::default(),
+            ranked_until: AtomicU64::new(0),
             depth,
         })
     }
@@ -122,6 +129,9 @@ impl<T> Queue<T> {
     fn publish(&self, inner: &MutexGuard<'_, Inner<T>>) {
         let length = inner.state.len();
         let before = self.length.swap(length, Ordering::Relaxed);
+        for (copy, work) in self.work.iter().zip(inner.state.work()) {
+            copy.store(u64::try_from(work.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
         if length != before {
             (self.depth)(i64::try_from(length).unwrap_or(0) - i64::try_from(before).unwrap_or(0));
         }
@@ -142,27 +152,29 @@ impl<T> Queue<T> {
         self.len() >= self.capacity
     }
 
-    /// Whether any entry ever was more or less urgent than others: then the length does not say whom one waits for.
-    pub fn is_ranked(&self) -> bool {
-        self.ranked.load(Ordering::Relaxed)
+    /// A request of this priority has come.
+    pub fn saw(&self, priority: Priority) {
+        if priority != Priority::default() {
+            let until = clock::wall_millis().saturating_add(RANKED_MILLIS);
+            self.ranked_until.store(until, Ordering::Relaxed);
+        }
     }
 
-    /// Entries that go before one of this priority. The lock is taken only where priorities are used.
-    pub fn ahead_of(&self, priority: Priority) -> usize {
-        if self.is_ranked() {
-            self.lock(|inner| inner.state.ahead_of(priority))
-        } else {
-            self.len()
-        }
+    /// Whether some requests of late were more or less urgent than others: then nobody knows whom one waits for that has not been read.
+    pub fn is_ranked(&self) -> bool {
+        clock::wall_millis() < self.ranked_until.load(Ordering::Relaxed)
+    }
+
+    /// Work that waits and goes before an entry of this priority, as far as is known. Without the lock.
+    pub fn ahead_of(&self, priority: Priority) -> Duration {
+        let ahead = self.work.iter().take(priority as usize + 1);
+        Duration::from_nanos(ahead.map(|nanos| nanos.load(Ordering::Relaxed)).sum())
     }
 
     /// Adds all parts or none.
     pub fn push_all(self: &Arc<Self>, parts: Vec<Part<T>>, deadline: Instant) -> Result<Vec<Ticket<T>>, Refused> {
         let now = clock::now();
         let count = parts.len();
-        if parts.iter().any(|part| part.kind.priority != Priority::Normal) {
-            self.ranked.store(true, Ordering::Relaxed);
-        }
         let (sequences, wakes) = self.lock(|inner| {
             if inner.closed {
                 return Err(Refused::Closed);

@@ -12,6 +12,7 @@ fn part<T>(group: u64, payload: T) -> Part<T> {
         group,
         items: 1,
         size_class: 0,
+        work: Duration::ZERO,
     };
     Part { kind, payload }
 }

@@ -178,8 +178,8 @@ impl Job for Batch {
             .extend(duration.as_secs_f64() * self.rows.len() as f64);
         let items = self.items;
         self.serving.metrics.runs.add(items, duration, clock::wall_millis());
-        self.serving.pace.learn(duration, items);
         if result.is_ok() {
+            self.serving.pace.learn(duration, items);
             self.serving.costs.learn(self.size_class, items, duration);
         }
         let callers = self.take_callers();

@@ -95,6 +95,24 @@ fn a_slow_body_ends_at_the_timeout_and_a_slow_head_at_the_idle_timeout() {
     assert!(started.elapsed() < Duration::from_secs(10));
 }
 
+#[test]
+fn who_says_nothing_or_not_what_he_speaks_is_sent_away_on_every_port() {
+    let server = impatient();
+    let started = tidewright_server::clock::now();
+    let mut silent = Vec::new();
+    for port in [server.http, server.grpc, server.admin] {
+        for first in [&b""[..], b"P", b"PRI * HT"] {
+            let mut client = Client::connect(port).unwrap();
+            client.send(first).unwrap();
+            silent.push((port, first, client));
+        }
+    }
+    for (port, first, mut client) in silent {
+        assert!(client.is_closed(), "{port}: {}", String::from_utf8_lossy(first));
+    }
+    assert!(started.elapsed() < Duration::from_secs(10));
+}
+
 /// A connection, and requests that are answered with more than the kernels on both sides take.
 fn unheard(server: &Server) -> (TcpStream, Vec<u8>) {
     let stream = TcpStream::connect(server.http).unwrap();

@@ -57,12 +57,21 @@ async fn connect(address: SocketAddr) -> Sender {
 }
 
 /// A call that sends these bytes and then nothing more, nor an end.
-async fn stall(mut sender: Sender, path: &str, bytes: Bytes) -> Response<Incoming> {
+async fn stall(sender: Sender, path: &str, bytes: Bytes) -> Response<Incoming> {
     let begun = stream::iter([Ok(Frame::data(bytes))]);
+    call(
+        sender,
+        path,
+        BoxBody::new(StreamBody::new(begun.chain(stream::pending()))),
+    )
+    .await
+}
+
+async fn call(mut sender: Sender, path: &str, body: BoxBody<Bytes, Infallible>) -> Response<Incoming> {
     let request = Request::post(format!("http://test{path}"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
-        .body(BoxBody::new(StreamBody::new(begun.chain(stream::pending()))))
+        .body(body)
         .unwrap();
     within(sender.send_request(request)).await.unwrap()
 }
@@ -93,6 +102,50 @@ fn is_refused(answer: Result<(), Status>) -> bool {
     assert!(status.message().contains("bodies of other requests"), "{status:?}");
     assert!(status.get_details_retry_info().is_some(), "{status:?}");
     true
+}
+
+#[test]
+fn a_message_of_millions_of_empty_parts_is_refused_in_bounded_memory() {
+    const MIB: u64 = 1024 * 1024;
+    let model = model("affine");
+    let server = Server::start(&["--model", &model]);
+    let before = server.peak_memory_bytes();
+    // Inputs, requested outputs, raw contents, parameters, and texts of one input.
+    let texts = |count: usize| {
+        let contents = [0x42, 0].repeat(count);
+        let request = ModelInferRequest {
+            inputs: vec![tidewright_server::protocols::pb::model_infer_request::InferInputTensor::default()],
+            ..ModelInferRequest::default()
+        };
+        assert_eq!(request.encode_to_vec(), [0x2a, 0]);
+        let length = |bytes: usize| {
+            let mut varint = Vec::new();
+            prost::encoding::encode_varint(bytes as u64, &mut varint);
+            varint
+        };
+        let input = [&[0x2a][..], &length(contents.len()), &contents].concat();
+        [&[0x2a][..], &length(input.len()), &input].concat()
+    };
+    let mut messages: Vec<Vec<u8>> = [0x2a, 0x32, 0x3a, 0x22].map(|tag| [tag, 0].repeat(7 << 20)).into();
+    messages.push(texts(7 << 20));
+    runtime().block_on(async {
+        for message in messages {
+            let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+            let framed: Bytes = [&[0][..], &length, &message].concat().into();
+            let body = BoxBody::new(http_body_util::Full::new(framed));
+            let answer = call(connect(server.grpc).await, routes::GRPC_MODEL_INFER, body).await;
+            let status = answer.headers().get("grpc-status").unwrap();
+            assert_eq!(
+                status,
+                &(Code::InvalidArgument as i32).to_string(),
+                "tag {}",
+                message[0]
+            );
+        }
+    });
+    let grown = server.peak_memory_bytes() - before;
+    // A message of 14 MiB, and what it is collected in.
+    assert!(grown < 128 * MIB, "grew by {} MiB", grown / MIB);
 }
 
 #[test]

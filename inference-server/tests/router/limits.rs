@@ -89,17 +89,20 @@ async fn beyond_the_concurrency_429() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_is_not_served_before_the_deadline_gets_504_and_takes_no_place() {
+async fn whoever_cannot_be_served_before_the_deadline_is_told_so_and_takes_no_place() {
     let mut config = config(&["slow"]);
     config.limits.timeout_seconds = 1;
     config.batcher.max_batch_size = 1;
     let server = server(&config);
-    // More work than one second holds.
-    let statuses = calls(&server, 60).join_all().await;
-    let served = statuses.iter().filter(|status| **status == 200).count();
-    let late = statuses.iter().filter(|status| **status == 504).count();
-    assert_eq!(served + late, 60);
-    assert!(served >= 1 && late >= 10, "{served} served, {late} late");
+    // More work than one second holds: it waits in vain, or is refused at once as soon as it is known what a run takes.
+    let statuses = calls(&server, 200).join_all().await;
+    let count = |wanted: u16| statuses.iter().filter(|status| **status == wanted).count();
+    let (served, late, refused) = (count(200), count(504), count(429));
+    assert_eq!(served + late + refused, 200);
+    assert!(
+        served >= 1 && late + refused >= 50,
+        "{served} served, {late} late, {refused} refused"
+    );
     let runs = server.metric("ml_batch_size_count{model=\"slow\",model_version=\"1\"}");
     // Some run when their deadline passes: it passes later for those who came later, by the milliseconds that sixty arrivals take.
     assert!(
@@ -107,6 +110,7 @@ async fn whoever_is_not_served_before_the_deadline_gets_504_and_takes_no_place()
         "nobody late was computed: {runs} runs for {served} answers"
     );
     assert!((outcome(&server, "timeout") - late as f64).abs() < f64::EPSILON);
+    assert!((outcome(&server, "rejected") - refused as f64).abs() < f64::EPSILON);
     server.metric_becomes("ml_queue_depth{queue=\"batch\"}", 0.0).await;
 }
 
@@ -118,14 +122,14 @@ async fn whom_those_before_leave_no_time_for_is_refused_at_once() {
     let server = server(&config);
     assert_eq!(slow(&server).await.status, 200, "now it is known what one takes");
     let mut calls = JoinSet::new();
-    for _ in 0..60 {
+    for _ in 0..200 {
         let server = server.clone();
         calls.spawn(async move { slow(&server).await });
     }
     let answers = calls.join_all().await;
     let refused: Vec<&Answer> = answers.iter().filter(|answer| answer.status == 429).collect();
-    // Sixteen runs, or fewer, take a second.
-    assert!(refused.len() >= 20, "{} of 60", refused.len());
+    // Sixteen runs take a second; on a fast machine a few times as many.
+    assert!(refused.len() >= 50, "{} of 200", refused.len());
     for answer in refused {
         assert!(answer.error().ends_with("longer than it may take"), "{}", answer.text);
     }
@@ -268,11 +272,7 @@ async fn who_says_that_he_has_less_time_than_those_before_him_take_is_refused_at
     let by_parameter = server.post("/v2/models/slow/infer", infer([1, 1], &parameters)).await;
     for refused in [by_header, by_parameter] {
         assert_eq!(refused.status, 429, "{}", refused.text);
-        assert!(
-            refused.error().contains("wait for model \"slow\" before this one"),
-            "{}",
-            refused.text
-        );
+        assert!(refused.error().contains("wait for model \"slow\""), "{}", refused.text);
         assert!(refused.headers.contains_key("retry-after"));
     }
     assert!((outcome(&server, "rejected") - 2.0).abs() < f64::EPSILON);
@@ -281,7 +281,7 @@ async fn who_says_that_he_has_less_time_than_those_before_him_take_is_refused_at
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn time_is_reckoned_by_those_who_go_first_where_some_are_more_urgent() {
-    let (server, first, alone) = busy_and_known(3).await;
+    let (server, first, alone) = busy_and_known(2).await;
     let micros = alone.as_micros() as u64 * 15;
     let asked = |priority: u8| {
         let parameters = json!({"priority": priority, "timeout": micros});
