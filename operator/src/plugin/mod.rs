@@ -214,7 +214,10 @@ async fn fetch(
     );
     let answer = read::from_operator(client, &place.operator_namespace, &path).await;
     let answer = answer.context("the operator's decisions (is --operator-namespace right?)")?;
-    Ok(answer.map(|bytes| bytes.to_vec()))
+    if let Some(caveat) = answer.caveat {
+        let _ = writeln!(std::io::stderr(), "kubectl tide: {caveat}");
+    }
+    Ok(answer.body.map(|bytes| bytes.to_vec()))
 }
 
 fn not_recorded(namespace: &str, name: &str) -> String {
