@@ -57,8 +57,12 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Why(subject) => why(place, &subject).await?,
         Command::Explain { subject, at } => {
-            let records = records(place, &subject, None).await?;
-            let explained = history::explain(&records, moment(&at)?).map_err(anyhow::Error::msg)?;
+            let at = moment(&at)?;
+            let records = match &subject.file {
+                Some(path) => history::parse(&read_file(path)?).map_err(anyhow::Error::msg)?,
+                None => around(place, &subject.name, at).await?,
+            };
+            let explained = history::explain(&records, at).map_err(anyhow::Error::msg)?;
             say(place, &explained, || show::explained(&subject.name, &explained))?;
             if !explained.is_same {
                 return Ok(ExitCode::from(DIFFERENT));
@@ -189,14 +193,31 @@ async fn connect(place: &Place) -> anyhow::Result<(Client, String)> {
 /// From the file, or from the operator: those since `from`, or all.
 async fn records(place: &Place, subject: &Subject, from: Option<Moment>) -> anyhow::Result<Vec<Record>> {
     let text = if let Some(path) = &subject.file {
-        std::fs::read(path).with_context(|| path.display().to_string())?
+        read_file(path)?
     } else {
         let (client, namespace) = connect(place).await?;
         let end = Moment::from_millis(u64::MAX);
         let lines = fetch(&client, place, &namespace, &subject.name, from.unwrap_or_default(), end).await?;
-        lines.with_context(|| not_recorded(&namespace, &subject.name))?
+        String::from_utf8(lines.with_context(|| not_recorded(&namespace, &subject.name))?)?
     };
-    history::parse(std::str::from_utf8(&text)?).map_err(anyhow::Error::msg)
+    history::parse(&text).map_err(anyhow::Error::msg)
+}
+
+/// From the operator: the decision of a time, and what leads to it.
+async fn around(place: &Place, name: &str, at: Moment) -> anyhow::Result<Vec<Record>> {
+    let (client, namespace) = connect(place).await?;
+    let mut lines = fetch(&client, place, &namespace, name, at, at).await?;
+    if lines.is_none() {
+        // Nothing is kept of that time: when the first decision is of, only all of them say.
+        let end = Moment::from_millis(u64::MAX);
+        lines = fetch(&client, place, &namespace, name, Moment::default(), end).await?;
+    }
+    let text = String::from_utf8(lines.with_context(|| not_recorded(&namespace, name))?)?;
+    history::parse(&text).map_err(anyhow::Error::msg)
+}
+
+fn read_file(path: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(path).with_context(|| path.display().to_string())
 }
 
 async fn fetch(
