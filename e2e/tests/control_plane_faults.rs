@@ -6,6 +6,8 @@
 mod api_errors;
 #[path = "control_plane_faults/leader.rs"]
 mod leader;
+#[path = "control_plane_faults/ledger.rs"]
+mod ledger;
 #[path = "control_plane_faults/metrics_api.rs"]
 mod metrics_api;
 #[path = "control_plane_faults/metrics_api_off.rs"]

@@ -9,16 +9,15 @@ use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::{Api, Client};
-use serde_json::{Value, json};
+use serde_json::json;
 use tidewright_api::labels;
 use tidewright_e2e::clock::{Stopwatch, time_of_day};
 use tidewright_e2e::console::progress;
 use tidewright_e2e::fixtures::{Scenario, conditions};
 use tidewright_e2e::namespace::with_temp_namespace;
-use tidewright_e2e::operator_process::OperatorProcess;
-use tidewright_e2e::plugin::{Answer, tide};
 use tidewright_e2e::wait::{Seen, await_condition};
 
+use super::ledger::replays_offline;
 use super::metrics_api::{await_replicas, await_scaling, operator, unregister};
 use super::signals::{Exporter, Load, Prometheus};
 use super::{MODEL, PATIENCE, turn};
@@ -141,51 +140,6 @@ async fn direct_mode_scales_by_itself_holds_without_prometheus_and_hands_over_bo
     let outcome = outcome.await;
     unregister(cluster).await?;
     outcome
-}
-
-/// The ledger outlives the operator: every decision of the run comes out of it again, bit for bit, and a sample that was changed is named.
-pub(super) async fn replays_offline(operator: &OperatorProcess<'_>, namespace: &str, signal: &str) -> Result<()> {
-    let (status, lines) = operator.ask(&format!("/ledger/{namespace}/digits")).await?;
-    ensure!(status == 200, "{status}: {lines}");
-    let (missing, _) = operator.ask(&format!("/ledger/{namespace}/nobody")).await?;
-    ensure!(missing == 404, "{missing}");
-    operator.kill()?;
-    let records: Vec<Value> = lines.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
-    ensure!(records.len() > 10, "{} decisions", records.len());
-    let folder = tempfile::tempdir()?;
-    let file = folder.path().join("ledger.jsonl");
-    let nowhere = folder.path().join("no-kubeconfig");
-    let explain = async |records: &[Value], index: usize| -> Result<Answer> {
-        let text: Vec<String> = records.iter().map(ToString::to_string).collect();
-        std::fs::write(&file, text.join("\n"))?;
-        let millis = records[index]["at"].as_i64().context("no time")?;
-        let at = k8s_openapi::jiff::Timestamp::from_millisecond(millis)?.to_string();
-        let file = file.display().to_string();
-        tide(&nowhere, &["explain", "digits", "--file", &file, "--at", &at]).await
-    };
-    let mut different = Vec::new();
-    // Each is executed with all before it: a few suffice to have executed all of them, and the last one first.
-    for index in [records.len() - 1, records.len() / 2, 0] {
-        let answer = explain(&records, index).await?;
-        let is_same = answer.stdout.contains("the same decision, bit for bit") && answer.stdout.contains(signal);
-        if answer.code != Some(0) || !is_same {
-            different.push(format!("{index}: {answer:?}"));
-        }
-    }
-    ensure!(different.is_empty(), "{different:?}");
-    let index = records
-        .iter()
-        .position(|record| record["seen"]["signals"][0]["Ok"].is_object());
-    let index = index.context("no sample in the whole run")?;
-    let mut changed = records.clone();
-    changed[index]["seen"]["signals"][0]["Ok"]["value"] = json!(9999.0);
-    let answer = explain(&changed, index).await?;
-    ensure!(
-        answer.code == Some(3) && answer.stdout.contains(&format!("signal {signal}")),
-        "{answer:?}"
-    );
-    progress(format_args!("{} recorded decisions replayed offline", records.len()));
-    Ok(())
 }
 
 #[tokio::test]
