@@ -14,6 +14,8 @@ mod metrics_api;
 mod metrics_api_off;
 #[path = "control_plane_faults/modes.rs"]
 mod modes;
+#[path = "control_plane_faults/outage.rs"]
+mod outage;
 #[path = "control_plane_faults/placing.rs"]
 mod placing;
 #[path = "control_plane_faults/process.rs"]

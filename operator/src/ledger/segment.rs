@@ -107,7 +107,11 @@ impl Book {
     pub(super) fn read(&self, from: Moment, to: Moment) -> Vec<Kept> {
         let is_open_first = self.open.records > 0 && self.open.from <= from;
         let before = self.closed.iter().rposition(|segment| segment.from <= from);
-        let begin = if is_open_first { self.closed.len() } else { before.unwrap_or(0) };
+        let begin = if is_open_first {
+            self.closed.len()
+        } else {
+            before.unwrap_or(0)
+        };
         let touched = self.closed.iter().skip(begin).filter(|segment| segment.from <= to);
         let mut all: Vec<Kept> = touched
             .map(|segment| Kept::Packed(Arc::clone(&segment.packed)))

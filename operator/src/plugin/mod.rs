@@ -16,6 +16,7 @@ use kube::config::KubeConfigOptions;
 use kube::{Client, Config};
 use serde::Serialize;
 use tidewright_api::InferenceService;
+use tidewright_scaling::policy::Tuning;
 use tidewright_scaling::record::Record;
 use tidewright_scaling::units::Moment;
 
@@ -267,10 +268,13 @@ fn other_spec(path: &Path, records: &[Record]) -> anyhow::Result<Other> {
     let stale_after = recorded
         .and_then(|policy| policy.signals.first())
         .map_or(30.0, |s| s.stale_after_seconds);
+    let tuning = recorded.map_or_else(Tuning::default, |policy| policy.tuning);
     let (has_prometheus, asks_pods) = recorded.map_or((true, false), autoscaler::sources_of);
     let times = Times {
         rate_window: Duration::ZERO,
         stale_after: Duration::from_secs_f64(stale_after),
+        // As the operator was started.
+        relearn: Duration::try_from_secs_f64(tuning.relearn_seconds).unwrap_or(Duration::MAX),
         has_prometheus,
         // The window of their rates is no part of a policy, and the observations have theirs.
         asks_pods: asks_pods.then_some(Duration::from_secs(1)),
