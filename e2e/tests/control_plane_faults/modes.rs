@@ -31,10 +31,15 @@ pub(super) fn in_mode(namespace: &str, mode: &str) -> Scenario {
     Scenario::new(namespace, "digits", MODEL).with("/autoScaling", json!({"mode": mode, "metrics": [rate]}))
 }
 
-/// Who owns `spec.replicas`.
+/// Who owns `spec.replicas`. That nobody does is known only of an object whose owners are noted: who has applied it is always one of them.
 async fn writers(client: &Client, namespace: &str) -> Result<Vec<(String, String)>> {
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
     let fields = deployments.get(POOL).await?.metadata.managed_fields.unwrap_or_default();
+    let mut managers = fields.iter().filter_map(|entry| entry.manager.as_deref());
+    ensure!(
+        managers.any(|manager| manager == labels::FIELD_MANAGER),
+        "no owners are noted: {fields:?}"
+    );
     let owners = fields.into_iter().filter(|entry| {
         let owned = entry.fields_v1.as_ref().map(|fields| &fields.0);
         owned.is_some_and(|owned| owned["f:spec"].get("f:replicas").is_some())
@@ -325,6 +330,14 @@ async fn a_number_by_hand_ends_by_itself() -> Result<()> {
         // From there on the operator scales: nothing jumped when the number changed hands, and nothing shrinks before it has learned.
         let kept = given(client, name, STAYS).await?;
         ensure!(kept == [4], "{kept:?}");
+        // Of a number that was owned once the API server notes each owner: first who has handed it over, then who has written it.
+        let owner = |manager: &str, subresource: &str| vec![(manager.to_owned(), subresource.to_owned())];
+        let owners = writers(client, name).await?;
+        ensure!(owners == owner(labels::HANDOVER_MANAGER, ""), "{owners:?}");
+        exporter.set("digits", Load { rate: 45.0, queue: 0.0 });
+        await_replicas(client, &direct, 5).await?;
+        let owners = writers(client, name).await?;
+        ensure!(owners == owner(labels::SCALE_MANAGER, "scale"), "{owners:?}");
         Ok(())
     })
     .await;
