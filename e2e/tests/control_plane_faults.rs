@@ -6,12 +6,16 @@
 mod api_errors;
 #[path = "control_plane_faults/leader.rs"]
 mod leader;
+#[path = "control_plane_faults/ledger.rs"]
+mod ledger;
 #[path = "control_plane_faults/metrics_api.rs"]
 mod metrics_api;
 #[path = "control_plane_faults/metrics_api_off.rs"]
 mod metrics_api_off;
 #[path = "control_plane_faults/modes.rs"]
 mod modes;
+#[path = "control_plane_faults/outage.rs"]
+mod outage;
 #[path = "control_plane_faults/placing.rs"]
 mod placing;
 #[path = "control_plane_faults/process.rs"]

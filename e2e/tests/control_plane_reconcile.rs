@@ -209,12 +209,15 @@ fn find(service: &InferenceService, condition: &str) -> Option<(String, String, 
     Some((found.status.clone(), found.reason.clone(), found.message.clone()))
 }
 
-/// Whether a field manager owns `spec.replicas`.
+/// Whether a field manager owns `spec.replicas`. That it does not is known only of an object whose owners are noted: who has applied it is always one.
 fn owns_replicas(object: &Value, manager: &str) -> bool {
-    object["metadata"]["managedFields"]
-        .as_array()
-        .into_iter()
-        .flatten()
+    let entries = object["metadata"]["managedFields"].as_array();
+    let entries = || entries.into_iter().flatten();
+    assert!(
+        entries().any(|entry| entry["manager"] == labels::FIELD_MANAGER),
+        "no owners are noted: {object:#}"
+    );
+    entries()
         .filter(|entry| entry["manager"] == manager)
         .any(|entry| !entry["fieldsV1"]["f:spec"]["f:replicas"].is_null())
 }

@@ -94,6 +94,9 @@ pub struct RunArgs {
     /// Seconds between two decisions of the operator's own autoscaler about a service in mode Advise or Direct. In mode Hpa, 15.
     #[arg(long, env = "TIDEWRIGHT_SCALING_INTERVAL_SECONDS", default_value = "1", value_parser = seconds)]
     pub scaling_interval_seconds: Duration,
+    /// Seconds from the operator's first decision about a service in which it shrinks nothing: it has to see enough first, and after each start anew.
+    #[arg(long, env = "TIDEWRIGHT_SCALING_RELEARN_SECONDS", default_value = "300", value_parser = seconds_or_none)]
+    pub scaling_relearn_seconds: Duration,
 
     /// Ask the pods themselves what they do at each such decision (GET /signals on their admin port), beside Prometheus. Then nothing shrinks unless
     /// both are known. Needs a way to the pods' addresses.

@@ -164,6 +164,7 @@ impl Running {
             times: Times {
                 rate_window: Duration::from_secs(30),
                 stale_after: Duration::from_secs(60),
+                relearn: Duration::from_secs(300),
                 has_prometheus: false,
                 asks_pods: None,
             },

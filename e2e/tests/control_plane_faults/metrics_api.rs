@@ -41,6 +41,15 @@ impl Deref for Operator {
 
 /// Starts an operator with its metrics API, and the Service that leads the API server to it.
 pub(super) async fn operator(cluster: &'static ControlPlane, prometheus: &Prometheus) -> Result<Operator> {
+    operator_with(cluster, prometheus, &[]).await
+}
+
+/// The same with further arguments.
+pub(super) async fn operator_with(
+    cluster: &'static ControlPlane,
+    prometheus: &Prometheus,
+    arguments: &[&str],
+) -> Result<Operator> {
     let (proxy, role) = chart_rights::proxy(cluster, "").await?;
     let mut options = OperatorOptions::default()
         .through(proxy.kubeconfig())
@@ -51,6 +60,9 @@ pub(super) async fn operator(cluster: &'static ControlPlane, prometheus: &Promet
         .argument("--query-interval-seconds=1")
         .argument("--scrape-interval-seconds=2");
     options.metrics_api = true;
+    options
+        .arguments
+        .extend(arguments.iter().map(|argument| (*argument).to_owned()));
     let operator = OperatorProcess::start(cluster, options).await?;
     let (name, port) = ("tidewright-operator", operator.metrics_api.port());
     let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": OPERATOR_NAMESPACE},
@@ -98,7 +110,7 @@ pub(super) async fn await_scaling(client: &Client, scenario: &Scenario, reason: 
 }
 
 /// Why a pool has as many replicas as it has.
-async fn decision(client: &Client, scenario: &Scenario, reason: &str) -> Result<()> {
+pub(super) async fn decision(client: &Client, scenario: &Scenario, reason: &str) -> Result<()> {
     await_condition(&format!("the decision to be {reason}"), PATIENCE, || async {
         let service = scenario.api(client).get(&scenario.name).await?;
         let decision = service

@@ -17,8 +17,9 @@ use tidewright_e2e::namespace::with_temp_namespace;
 use tidewright_e2e::operator_process::{OperatorOptions, OperatorProcess};
 use tidewright_e2e::wait::{Seen, await_condition};
 
+use super::ledger::replays_offline;
 use super::metrics_api::{await_replicas, await_scaling};
-use super::modes::{given, replays_offline};
+use super::modes::given;
 use super::{MODEL, PATIENCE, turn};
 
 const GROUP: &str = "metrics.k8s.io";

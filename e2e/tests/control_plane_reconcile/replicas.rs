@@ -117,6 +117,8 @@ async fn fixed_number_and_autoscaler_change_places_without_losing_a_pod() -> Res
         let auto = await_children(stage.cluster, &namespace.name, "an autoscaler", has_replicas(4, true)).await?;
         await_silence(stage, &namespace.name).await?;
         ensure!(!owns_replicas(&auto["Deployment/digits-cpu"], labels::FIELD_MANAGER));
+        // Until an autoscaler writes another number, and without an owner the next apply would have reset it.
+        ensure!(owns_replicas(&auto["Deployment/digits-cpu"], labels::HANDOVER_MANAGER));
         look_again(stage, &namespace.client, &scenario, 3).await?;
 
         scale(3).await?;

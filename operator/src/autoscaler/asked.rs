@@ -82,6 +82,7 @@ mod tests {
             let times = Times {
                 rate_window: Duration::from_secs(30),
                 stale_after: Duration::from_secs(33),
+                relearn: Duration::from_secs(300),
                 has_prometheus,
                 asks_pods: Some(Duration::from_secs(1)),
             };

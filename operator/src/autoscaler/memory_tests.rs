@@ -27,6 +27,7 @@ fn of(auto_scaling: serde_json::Value) -> Plan {
     let times = Times {
         rate_window: Duration::from_secs(30),
         stale_after: Duration::from_secs(33),
+        relearn: Duration::from_secs(300),
         has_prometheus: true,
         asks_pods: None,
     };

@@ -12,6 +12,7 @@ use crate::test_support::{deployment, validated};
 const TIMES: Times = Times {
     rate_window: Duration::from_secs(30),
     stale_after: Duration::from_secs(33),
+    relearn: Duration::from_secs(300),
     has_prometheus: true,
     asks_pods: Some(Duration::from_secs(1)),
 };

@@ -27,13 +27,15 @@ const NO_PROMISE: Objective = Objective {
     late_share: 0.05,
 };
 
-/// How old readings may be, what they are the average of, and which there are.
+/// How old readings may be, what they are the average of, which there are, and for how long they have to be seen.
 #[derive(Debug, Clone, Copy)]
 pub struct Times {
     /// Window of the request rate.
     pub rate_window: Duration,
     /// Age from which a published reading is not believed any more. A net below the metrics source, which judges the age of each signal by itself.
     pub stale_after: Duration,
+    /// How long nothing shrinks from the first decision about a service on.
+    pub relearn: Duration,
     /// Whether there is a Prometheus.
     pub has_prometheus: bool,
     /// Time between two looks at which pods are asked; none where they are not.
@@ -132,7 +134,10 @@ fn of_sources(service: &Validated, times: &Times) -> Option<Plan> {
         fallback: Fallback::default(),
         up_limits: Vec::new(),
         down_limits: default_down_limits(),
-        tuning: Tuning::default(),
+        tuning: Tuning {
+            relearn_seconds: times.relearn.as_secs_f64(),
+            ..Tuning::default()
+        },
     };
     match draft.check() {
         Ok(policy) => Some(Plan {
@@ -206,6 +211,7 @@ mod tests {
     const TIMES: Times = Times {
         rate_window: Duration::from_secs(30),
         stale_after: Duration::from_secs(33),
+        relearn: Duration::from_secs(300),
         has_prometheus: true,
         asks_pods: None,
     };
@@ -280,6 +286,21 @@ mod tests {
                 .floors(at("2026-02-02T09:00:00Z")),
             []
         );
+    }
+
+    #[test]
+    fn how_long_nothing_shrinks_at_first_is_the_operators() {
+        let times = Times {
+            relearn: Duration::from_secs(20),
+            ..TIMES
+        };
+        let service = validated(json!({"spec": {"predictor": {"autoScaling": {"mode": "Direct"}}}}));
+        let tuning = plan(&service, &times).unwrap().policy.tuning;
+        let expected = Tuning {
+            relearn_seconds: 20.0,
+            ..Tuning::default()
+        };
+        assert_eq!(tuning, expected, "and nothing else is");
     }
 
     #[test]

@@ -210,6 +210,7 @@ mod tests {
                 asks_pods,
                 rate_window: Duration::from_secs(30),
                 stale_after: Duration::from_secs(33),
+                relearn: Duration::from_secs(300),
             };
             plan(
                 &validated(json!({"spec": {"predictor": {"autoScaling": auto_scaling}}})),
@@ -261,6 +262,7 @@ mod tests {
             asks_pods: Some(Duration::from_secs(1)),
             rate_window: Duration::from_secs(30),
             stale_after: Duration::from_secs(33),
+            relearn: Duration::from_secs(300),
         };
         let of = |pools: Value, auto_scaling: Value| {
             let spec = json!({"spec": {"pools": pools, "predictor": {"autoScaling": auto_scaling}}});

@@ -197,6 +197,7 @@ fn outcome(path: &str, value: &Value) -> Result<String, String> {
     let times = Times {
         rate_window: Duration::from_secs(30),
         stale_after: Duration::from_secs(60),
+        relearn: Duration::from_secs(300),
         has_prometheus: true,
         asks_pods: Some(Duration::from_secs(1)),
     };

@@ -83,7 +83,7 @@ impl Ledger {
         books.evict(self.bytes_max);
     }
 
-    /// The segments that touch this span, oldest first; the newest in any case.
+    /// The segments that touch this span, oldest first, and the last decision before it: the one that counts at its beginning.
     pub fn read(&self, key: &ServiceKey, from: Moment, to: Moment) -> Vec<Kept> {
         let books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
         let book = books.by_service.get(key);
@@ -244,6 +244,17 @@ mod tests {
             );
             assert_eq!(some.last().unwrap().at, at(699), "the newest is always there");
         }
+        // What counts at a time between two segments is the last decision of the first of them.
+        let ends = all.iter().skip(1).zip(&all).filter(|(next, _)| next.state.is_some());
+        for (next, last) in ends {
+            let between = Moment::from_millis((last.at.as_millis() + next.at.as_millis()) / 2);
+            let [kept] = ledger.read(&key, between, between).try_into().unwrap();
+            let lines = String::from_utf8(kept.lines().unwrap()).unwrap();
+            let newest: Record = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
+            assert_eq!(newest.at, last.at, "of one segment, and the right one");
+        }
+        let long_ago = ledger.read(&key, Moment::default(), Moment::default());
+        assert!(long_ago.is_empty(), "nothing is known of that time");
         let [summary] = ledger.summaries().try_into().unwrap();
         assert_eq!((summary.from, summary.to, summary.records), (at(0), at(699), 700));
     }

@@ -103,11 +103,16 @@ impl Book {
         self.open.records == 0 || self.open.lines.len() >= bytes.max(START_SHARE * self.open.start)
     }
 
+    /// The segments of this span; the first has the last decision at or before `from`, although it may be older, if there is one.
     pub(super) fn read(&self, from: Moment, to: Moment) -> Vec<Kept> {
-        let touched = self
-            .closed
-            .iter()
-            .filter(|segment| segment.to >= from && segment.from <= to);
+        let is_open_first = self.open.records > 0 && self.open.from <= from;
+        let before = self.closed.iter().rposition(|segment| segment.from <= from);
+        let begin = if is_open_first {
+            self.closed.len()
+        } else {
+            before.unwrap_or(0)
+        };
+        let touched = self.closed.iter().skip(begin).filter(|segment| segment.from <= to);
         let mut all: Vec<Kept> = touched
             .map(|segment| Kept::Packed(Arc::clone(&segment.packed)))
             .collect();

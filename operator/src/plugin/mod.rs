@@ -16,6 +16,7 @@ use kube::config::KubeConfigOptions;
 use kube::{Client, Config};
 use serde::Serialize;
 use tidewright_api::InferenceService;
+use tidewright_scaling::policy::Tuning;
 use tidewright_scaling::record::Record;
 use tidewright_scaling::units::Moment;
 
@@ -57,8 +58,12 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Why(subject) => why(place, &subject).await?,
         Command::Explain { subject, at } => {
-            let records = records(place, &subject, None).await?;
-            let explained = history::explain(&records, moment(&at)?).map_err(anyhow::Error::msg)?;
+            let at = moment(&at)?;
+            let records = match &subject.file {
+                Some(path) => history::parse(&read_file(path)?).map_err(anyhow::Error::msg)?,
+                None => around(place, &subject.name, at).await?,
+            };
+            let explained = history::explain(&records, at).map_err(anyhow::Error::msg)?;
             say(place, &explained, || show::explained(&subject.name, &explained))?;
             if !explained.is_same {
                 return Ok(ExitCode::from(DIFFERENT));
@@ -189,14 +194,31 @@ async fn connect(place: &Place) -> anyhow::Result<(Client, String)> {
 /// From the file, or from the operator: those since `from`, or all.
 async fn records(place: &Place, subject: &Subject, from: Option<Moment>) -> anyhow::Result<Vec<Record>> {
     let text = if let Some(path) = &subject.file {
-        std::fs::read(path).with_context(|| path.display().to_string())?
+        read_file(path)?
     } else {
         let (client, namespace) = connect(place).await?;
         let end = Moment::from_millis(u64::MAX);
         let lines = fetch(&client, place, &namespace, &subject.name, from.unwrap_or_default(), end).await?;
-        lines.with_context(|| not_recorded(&namespace, &subject.name))?
+        String::from_utf8(lines.with_context(|| not_recorded(&namespace, &subject.name))?)?
     };
-    history::parse(std::str::from_utf8(&text)?).map_err(anyhow::Error::msg)
+    history::parse(&text).map_err(anyhow::Error::msg)
+}
+
+/// From the operator: the decision of a time, and what leads to it.
+async fn around(place: &Place, name: &str, at: Moment) -> anyhow::Result<Vec<Record>> {
+    let (client, namespace) = connect(place).await?;
+    let mut lines = fetch(&client, place, &namespace, name, at, at).await?;
+    if lines.is_none() {
+        // Nothing is kept of that time: when the first decision is of, only all of them say.
+        let end = Moment::from_millis(u64::MAX);
+        lines = fetch(&client, place, &namespace, name, Moment::default(), end).await?;
+    }
+    let text = String::from_utf8(lines.with_context(|| not_recorded(&namespace, name))?)?;
+    history::parse(&text).map_err(anyhow::Error::msg)
+}
+
+fn read_file(path: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(path).with_context(|| path.display().to_string())
 }
 
 async fn fetch(
@@ -214,7 +236,10 @@ async fn fetch(
     );
     let answer = read::from_operator(client, &place.operator_namespace, &path).await;
     let answer = answer.context("the operator's decisions (is --operator-namespace right?)")?;
-    Ok(answer.map(|bytes| bytes.to_vec()))
+    if let Some(caveat) = answer.caveat {
+        let _ = writeln!(std::io::stderr(), "kubectl tide: {caveat}");
+    }
+    Ok(answer.body.map(|bytes| bytes.to_vec()))
 }
 
 fn not_recorded(namespace: &str, name: &str) -> String {
@@ -243,10 +268,13 @@ fn other_spec(path: &Path, records: &[Record]) -> anyhow::Result<Other> {
     let stale_after = recorded
         .and_then(|policy| policy.signals.first())
         .map_or(30.0, |s| s.stale_after_seconds);
+    let tuning = recorded.map_or_else(Tuning::default, |policy| policy.tuning);
     let (has_prometheus, asks_pods) = recorded.map_or((true, false), autoscaler::sources_of);
     let times = Times {
         rate_window: Duration::ZERO,
         stale_after: Duration::from_secs_f64(stale_after),
+        // As the operator was started.
+        relearn: Duration::try_from_secs_f64(tuning.relearn_seconds).unwrap_or(Duration::MAX),
         has_prometheus,
         // The window of their rates is no part of a policy, and the observations have theirs.
         asks_pods: asks_pods.then_some(Duration::from_secs(1)),

@@ -53,6 +53,7 @@ pub(super) fn times(args: &RunArgs) -> Times {
     Times {
         rate_window: readings.rate_window,
         stale_after: readings.reading_age_max(),
+        relearn: args.scaling_relearn_seconds,
         has_prometheus: args.prometheus_url.is_some(),
         asks_pods: args.ask_pods.then_some(args.scaling_interval_seconds),
     }
@@ -93,5 +94,19 @@ mod tests {
         let seconds = [settings.tick, settings.rate_window, settings.hold].map(|time| time.as_secs());
         assert_eq!(seconds, [2, 60, 7]);
         assert!(settings.timeout < settings.tick, "{:?}", settings.timeout);
+    }
+
+    #[test]
+    fn how_long_nothing_shrinks_at_first_is_what_every_service_has_unless_it_is_said() {
+        let relearn = |more: &[&str]| {
+            let line = ["tidewright-operator", "run", "--server-image=a", "--redis-image=b"];
+            let Command::Run(args) = Cli::try_parse_from(line.iter().chain(more)).unwrap().command else {
+                panic!("not run")
+            };
+            times(&args).relearn.as_secs_f64()
+        };
+        let default = tidewright_scaling::policy::Tuning::default().relearn_seconds;
+        assert!((relearn(&[]) - default).abs() < 1e-9);
+        assert!((relearn(&["--scaling-relearn-seconds=20"]) - 20.0).abs() < 1e-9);
     }
 }
