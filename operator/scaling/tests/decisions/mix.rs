@@ -2,7 +2,7 @@
 
 use crate::script::{Step, observations, policy, start};
 use tidewright_scaling::decision::{Decision, Reason};
-use tidewright_scaling::observation::{Absence, Observations, Phase, PoolView, Sample};
+use tidewright_scaling::observation::{Absence, Observations, Phase, PoolView, Sample, ServiceTime};
 use tidewright_scaling::policy::{Draft, Pool, Signal, SignalKind};
 use tidewright_scaling::units::Raw;
 use tidewright_scaling::{Policy, State, decide, sizing};
@@ -224,6 +224,30 @@ fn one_replica_of_one_pool_is_woken() {
     pod.phase = Phase::Unschedulable;
     pod.ready_at = None;
     assert_eq!(decided(&policy, &seen).pools[CPU].to, 1);
+}
+
+/// An edit of a spec puts the pools in another order: what was measured of each stays with it.
+#[test]
+fn pools_in_another_order_keep_what_was_measured_of_them() {
+    let policy = two_pools(|_| ());
+    let mut measured = seen([1, 1], &[5.0, 0.0]);
+    measured.pools[GPU].service = Some(ServiceTime {
+        mean_seconds: 0.05,
+        scv: 1.0,
+        completions: 20_000,
+    });
+    let (before, state) = decide(&policy, &measured, State::default(), start());
+    let swapped = two_pools(|draft| draft.pools.swap(GPU, CPU));
+    let (after, _) = decide(&swapped, &seen([1, 1], &[5.0, 0.0]), state, start().plus_seconds(1.0));
+    let seconds = |decision: &Decision, name: &str| {
+        let pool = decision.pools.iter().find(|pool| pool.name == name).unwrap();
+        pool.model.service_seconds
+    };
+    assert!(seconds(&before, "gpu") < 0.06 && seconds(&before, "cpu") > 0.9);
+    for name in ["gpu", "cpu"] {
+        let (before, after) = (seconds(&before, name), seconds(&after, name));
+        assert!((before - after).abs() < 1e-9, "{name}: {before} became {after}");
+    }
 }
 
 /// What one pool lacks is not taken from the other: a missing signal holds both.
