@@ -137,6 +137,43 @@ fn another_pool_makes_up_for_one_that_cannot_be_scheduled() {
     assert!(rate(cpu) >= left - 1e-6 && rate(cpu - 1) < left, "{cpu} for {left}");
 }
 
+/// Ten minutes in which one node has room for one of two GPU replicas: the other waits, and CPUs carry what it would have. Taken away because it waits, it
+/// would be asked for again at once, and so on.
+#[test]
+fn a_replica_that_waits_for_a_node_does_not_come_and_go() {
+    let policy = two_pools(|draft| {
+        draft.tuning.keep_seconds_min = 0.0;
+        draft.tuning.keep_seconds_prior = 15.0;
+    });
+    let (mut state, mut there) = (State::default(), [0, 0]);
+    // The replicas of each, second by second; the load ends after ten minutes.
+    let mut all = Vec::new();
+    for second in 0..1200_u32 {
+        let now = start().plus_seconds(f64::from(second));
+        let mut seen = seen(there, &[if second < 600 { 70.0 } else { 0.0 }, 0.0]);
+        for signal in seen.signals.iter_mut().flatten() {
+            signal.at = now;
+        }
+        for pod in seen.pools[GPU].pods.iter_mut().skip(1) {
+            pod.phase = Phase::Unschedulable;
+            pod.ready_at = None;
+        }
+        let (decision, next) = decide(&policy, &seen, std::mem::take(&mut state), now);
+        state = next;
+        there = replicas(&decision);
+        all.push((there, decision.pools[GPU].reason));
+    }
+    let changes = |pool: usize, seconds: std::ops::Range<usize>| {
+        let of = all[seconds].windows(2);
+        of.filter(|pair| pair[0].0[pool] != pair[1].0[pool]).count()
+    };
+    assert_eq!(changes(GPU, 0..600), 0, "{:?}", &all[..600]);
+    assert!(changes(CPU, 0..600) <= 1, "{:?}", &all[..600]);
+    assert_eq!(all[599].1, Reason::Unschedulable);
+    assert!(all[599].0[CPU] > 0, "somebody carries the load");
+    assert_eq!(all[1199].0, [0, 0], "what nobody asks for does not wait for a node");
+}
+
 #[test]
 fn a_backlog_goes_where_there_is_room() {
     let policy = two_pools(|_| ());
