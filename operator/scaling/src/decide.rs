@@ -88,7 +88,17 @@ pub fn step(policy: &Policy, seen: &Observations, mut state: State, now: Moment)
             index,
             backlog.get(index).copied().unwrap_or(0),
         );
-        let wanted = proposals.iter().map(|proposal| proposal.replicas).max().unwrap_or(0);
+        let wanted = most(&proposals);
+        let mut wanted_with_room = wanted;
+        if counts.unschedulable > 0 {
+            let mut capacities = capacities.clone();
+            if let Some(own) = capacities.get_mut(index) {
+                own.replicas_most = pool.replicas_max;
+            }
+            let backlog = backlog::replicas(policy, &capacities, &models, &views, &demand, now);
+            let backlog = backlog.get(index).copied().unwrap_or(0);
+            wanted_with_room = most(&propose(policy, seen, &demand, &capacities, index, backlog));
+        }
         // While something is unknown, what is there counts as needed: an outage is no experience.
         let needed = if demand.is_full {
             wanted
@@ -104,6 +114,7 @@ pub fn step(policy: &Policy, seen: &Observations, mut state: State, now: Moment)
             counts: *counts,
             from: view.replicas,
             floor: floor(seen, index),
+            wanted_with_room,
             is_full: demand.is_full,
             blind_seconds: state.blind_since.map(|since| now.seconds_since(since)),
             age_seconds: now.seconds_since(born_at),
@@ -216,6 +227,11 @@ fn capacity(pool: &Pool, server: Server, counts: &Counts, floor: u32) -> Capacit
         starting: counts.starting,
         ..Capacity::of(pool, server)
     }
+}
+
+/// The largest of the proposals; 0 without one.
+fn most(proposals: &[Proposal]) -> u32 {
+    proposals.iter().map(|proposal| proposal.replicas).max().unwrap_or(0)
 }
 
 /// Replicas that have requests in them, as far as is known.

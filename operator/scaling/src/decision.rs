@@ -187,6 +187,8 @@ pub enum Reason {
     Settling,
     /// Replicas are starting: shrinking would take those first.
     Starting,
+    /// Its replicas wait for a node, and are asked for no more because they do.
+    Unschedulable,
     /// Replicas that do not come are made up for.
     ReplicasStuck,
     /// The minimum.
@@ -226,6 +228,7 @@ impl Reason {
             Self::Deadband => "Deadband",
             Self::Settling => "Settling",
             Self::Starting => "Starting",
+            Self::Unschedulable => "Unschedulable",
             Self::ReplicasStuck => "ReplicasStuck",
             Self::MinReplicas => "MinReplicas",
             Self::Schedule => "Schedule",

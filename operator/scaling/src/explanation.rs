@@ -40,6 +40,7 @@ pub fn sentence(decision: &Decision, pool: &PoolDecision) -> String {
             Reason::WarmingUp => format!("no shrink{until}, learning"),
             Reason::Settling => format!("no shrink{until}, has just grown"),
             Reason::Starting => "no shrink while replicas start".to_owned(),
+            Reason::Unschedulable => "wanted once a node has room".to_owned(),
             Reason::HoldAfterOutage => format!("no shrink{until}, load fell with errors"),
             Reason::Deadband => "too little a shrink".to_owned(),
             other => format!("held by {}", other.as_str()),

@@ -38,7 +38,7 @@ pub enum Trust {
     },
     /// Not there.
     Missing(Absence),
-    /// More than can be true; believed if it comes again.
+    /// More than can be true; believed if a later sample says it again.
     Implausible,
 }
 
@@ -82,8 +82,9 @@ impl Trust {
 /// What is remembered of a signal to judge the next sample.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Memory {
-    /// The sample before this one was absurd.
-    pub was_absurd: bool,
+    /// When the first of the absurd samples in a row was true; none after a credible one. Whoever decides more often than the number is published sees one
+    /// sample many times: its moment tells whether it is another one.
+    pub absurd_since: Option<Moment>,
 }
 
 /// Judges one reading. `absurd_above` is what nothing in this service can reach; `exists` whether any pod does.
@@ -108,8 +109,8 @@ pub fn judge(
         return Trust::Stale { age_seconds };
     }
     let is_absurd = value.get() > absurd_above;
-    let is_repeated = std::mem::replace(&mut memory.was_absurd, is_absurd);
-    if is_absurd && !is_repeated {
+    memory.absurd_since = is_absurd.then(|| memory.absurd_since.unwrap_or(sample.at));
+    if memory.absurd_since.is_some_and(|since| sample.at <= since) {
         return Trust::Implausible;
     }
     // Even believed, it asks for no more than all replicas many times over; and sums of it stay finite.
@@ -281,19 +282,38 @@ mod tests {
         assert_eq!(of(SignalKind::MeanUse { pool, target }, 6.0), Some(4.5));
     }
 
+    /// Judges a value that was true so many seconds after the start, a second later.
+    fn judge_at(memory: &mut Memory, value: f64, at: u64) -> Trust {
+        let sample = Sample {
+            at: seconds(at),
+            ..sample(value, 1, 1)
+        };
+        judge(&Ok(sample), &draft().signals[0], 100.0, true, memory, seconds(at + 1))
+    }
+
     #[test]
     fn what_is_absurd_twice_is_believed() {
-        let signal = &draft().signals[0];
         let mut memory = Memory::default();
-        let mut judge = |value| judge(&Ok(sample(value, 1, 1)), signal, 100.0, true, &mut memory, seconds(100));
-        assert_eq!(judge(500.0), Trust::Implausible);
+        let mut judge = |value, at| judge_at(&mut memory, value, at);
+        let most = Trust::Ok(Amount::new(100.0).unwrap());
+        assert_eq!(judge(500.0, 100), Trust::Implausible);
+        assert_eq!(judge(500.0, 110), most, "but for what it can be at most");
+        assert_eq!(judge(500.0, 110), most, "and as long as it is read");
+        assert_eq!(judge(5.0, 120), Trust::Ok(Amount::new(5.0).unwrap()));
         assert_eq!(
-            judge(500.0),
-            Trust::Ok(Amount::new(100.0).unwrap()),
-            "but for what it can be at most"
+            judge(500.0, 130),
+            Trust::Implausible,
+            "a good one between them starts anew"
         );
-        assert_eq!(judge(5.0), Trust::Ok(Amount::new(5.0).unwrap()));
-        assert_eq!(judge(500.0), Trust::Implausible, "a good one between them starts anew");
+    }
+
+    #[test]
+    fn one_absurd_sample_stays_absurd_however_often_it_is_read() {
+        let mut memory = Memory::default();
+        for look in 0..10 {
+            assert_eq!(judge_at(&mut memory, 500.0, 100), Trust::Implausible, "look {look}");
+        }
+        assert!(judge_at(&mut memory, 500.0, 115).is_full(), "another one says it too");
     }
 
     #[test]

@@ -115,7 +115,7 @@ pub struct PoolView {
 pub struct Pod {
     /// Tells it from every other, for ever.
     pub id: u64,
-    /// When it was made.
+    /// When it was made; where it waited for a node, when it got one.
     pub created_at: Moment,
     /// When it became ready for the first time.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -20,6 +20,8 @@ pub(crate) struct Facts<'a> {
     pub from: u32,
     /// Fewest replicas by a schedule; 0 without one.
     pub floor: u32,
+    /// What would be wanted if its own pods that wait for a node could have one.
+    pub wanted_with_room: u32,
     /// Every signal is fresh.
     pub is_full: bool,
     /// Seconds without any signal, if so.
@@ -150,6 +152,12 @@ fn dare_to_shrink(run: &mut Run, facts: &Facts<'_>) {
         .filter(|until| now < *until)
     {
         return run.hold(Reason::Settling, from, Some(until));
+    }
+    // It is asked for less because its pods wait for a node. Without them it would be asked for them again, and so on in turns; and who adds nodes adds
+    // none for pods that are not there.
+    let awaited = facts.wanted_with_room.min(from);
+    if run.replicas < awaited {
+        run.hold(Reason::Unschedulable, awaited, None);
     }
     run.at_least(Reason::InFlight, facts.busy.min(from));
     if f64::from(from - run.replicas) < (f64::from(from) * tuning.deadband_share).ceil()

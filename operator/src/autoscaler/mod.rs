@@ -6,6 +6,7 @@ mod memory;
 mod observe;
 mod plan;
 mod reader;
+mod refusals;
 mod removal;
 mod signals;
 mod usage;
@@ -40,6 +41,7 @@ use crate::ledger::Ledger;
 use crate::metrics::{Metrics, Trusted};
 use crate::pods::Pods;
 use memory::{Look, Memory};
+use refusals::{Failure, Refusals};
 
 /// Writes at a time.
 const WRITES_AT_ONCE: usize = 16;
@@ -105,6 +107,7 @@ impl Autoscaler {
 
     async fn looks(&self, used: &Used, stop: &CancellationToken) {
         let mut memories: HashMap<ServiceKey, Memory> = HashMap::new();
+        let mut refusals = Refusals::default();
         let mut pods = Pods::new(Arc::clone(&self.clock));
         let mut ticks = tokio::time::interval(self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -113,11 +116,17 @@ impl Autoscaler {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            self.look(&mut memories, &mut pods, used).await;
+            self.look(&mut memories, &mut refusals, &mut pods, used).await;
         }
     }
 
-    async fn look(&self, memories: &mut HashMap<ServiceKey, Memory>, pods: &mut Pods, used: &Used) {
+    async fn look(
+        &self,
+        memories: &mut HashMap<ServiceKey, Memory>,
+        refusals: &mut Refusals,
+        pods: &mut Pods,
+        used: &Used,
+    ) {
         let plans = self.plans.all();
         let targets = asked::targets(&plans, &self.caches);
         self.metrics.asked(&pods.listen(&targets).await);
@@ -157,8 +166,8 @@ impl Autoscaler {
             .buffer_unordered(WRITES_AT_ONCE)
             .collect()
             .await;
-        for (key, problem) in outcomes {
-            if let (Some(decided), Some(problem)) = (all.get_mut(&key), problem) {
+        for (key, problem) in refusals.told(outcomes) {
+            if let Some(decided) = all.get_mut(&key) {
                 decided.problem = Some(problem);
             }
         }
@@ -219,8 +228,8 @@ impl Autoscaler {
         Some((decided, writes.collect(), trusted))
     }
 
-    /// Writes one number; what went wrong, unless somebody else was faster, which the next look sees.
-    async fn write(&self, write: Write) -> (ServiceKey, Option<String>) {
+    /// Writes one number; why it was not written, unless that is left to whoever leads.
+    async fn write(&self, write: Write) -> (ServiceKey, Option<Failure>) {
         let Write {
             key,
             deployment,
@@ -235,27 +244,20 @@ impl Autoscaler {
             return (key, None);
         }
         let scaling = scale::scale(&self.client, &key.namespace, &deployment, &uid, step.from, step.to);
-        let problem = match tokio::time::timeout(WRITE_TIMEOUT, scaling).await {
+        let failure = match tokio::time::timeout(WRITE_TIMEOUT, scaling).await {
             Ok(Ok(())) => {
                 tracing::info!(service = %key, pool = step.pool, from = step.from, to = step.to, "scaled");
                 self.metrics.wrote("scale", 1);
                 None
             }
-            Ok(Err(error)) if matches!(error.category(), "Conflict" | "Invalid" | "NotFound") => {
-                tracing::debug!(service = %key, %error, "somebody else was faster");
-                None
-            }
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some(format!(
+            Ok(Err(error)) => Some(Failure::of(&step, &error)),
+            Err(_) => Some(Failure::Problem(format!(
                 "scaling Deployment {}/{deployment} took longer than {}s",
                 key.namespace,
                 WRITE_TIMEOUT.as_secs()
-            )),
+            ))),
         };
-        if let Some(problem) = &problem {
-            tracing::warn!(service = %key, problem, "not scaled");
-        }
-        (key, problem)
+        (key, failure)
     }
 
     /// Writes the costs of pods. Those that cannot be written keep nothing from shrinking: others may go then, as without them.

@@ -210,6 +210,11 @@ fn seen(pod: &Pod, in_flight: Option<u32>) -> Option<SeenPod> {
     let ready = ready(pod);
     let changed_at = |of: &PodCondition| Some(moment(of.last_transition_time.as_ref()?.0));
     let created_at = moment(pod.metadata.creation_timestamp.as_ref()?.0);
+    // The wait for a node is no part of a start: one of an hour would say nothing of the next replica that finds a node at once.
+    let has_node_since = condition(pod, "PodScheduled")
+        .filter(|condition| condition.status == "True")
+        .and_then(changed_at)
+        .map_or(created_at, |at| at.max(created_at));
     let containers = pod
         .status
         .as_ref()
@@ -223,12 +228,12 @@ fn seen(pod: &Pod, in_flight: Option<u32>) -> Option<SeenPod> {
     let is_start = |ready_at: &Moment| ready_at.seconds_since(started_at) <= START_SECONDS_MAX;
     Some(SeenPod {
         id: identity(&pod.uid()?)?,
-        // One that was ready once, or waited for a node, is on its way since then: it has not been late all the while.
+        // One that was ready once is on its way since then: it has not been late all the while.
         created_at: match phase {
             Phase::Starting => condition(pod, "Ready")
                 .and_then(changed_at)
-                .map_or(created_at, |at| at.max(created_at)),
-            _ => created_at,
+                .map_or(has_node_since, |at| at.max(has_node_since)),
+            _ => has_node_since,
         },
         // Of one that has restarted, or turned ready again, it is not known when it became ready for the first time.
         ready_at: ready.filter(|_| !has_restarted).and_then(changed_at).filter(is_start),

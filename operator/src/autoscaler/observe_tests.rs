@@ -85,6 +85,47 @@ fn a_start_is_measured_where_it_is_known_and_late_is_what_does_not_come_back() {
 }
 
 #[test]
+fn the_wait_for_a_node_is_no_part_of_a_start() {
+    let of = |ready: &str, scheduled: &str| {
+        let mut conditions = vec![
+            json!({"type": "PodScheduled", "status": scheduled, "reason": "Unschedulable",
+            "lastTransitionTime": "2026-01-01T01:00:00Z"}),
+        ];
+        if ready == "True" {
+            conditions.push(json!({"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T01:00:20Z"}));
+        }
+        let state = json!({"running": {"startedAt": "2026-01-01T01:00:10Z"}});
+        let server =
+            json!({"name": "server", "ready": true, "restartCount": 0, "image": "", "imageID": "", "state": state});
+        seen(
+            &pod(
+                'a',
+                json!({"status": {"conditions": conditions, "containerStatuses": [server]}}),
+            ),
+            None,
+        )
+        .unwrap()
+    };
+    let at = |time: &str| moment(time.parse().unwrap());
+    let ready = of("True", "True");
+    let seconds = ready.ready_at.unwrap().seconds_since(ready.created_at);
+    assert!(
+        (seconds - 20.0).abs() < 1e-9,
+        "an hour without a node, then {seconds} s"
+    );
+    let starting = of("False", "True");
+    assert_eq!(
+        (starting.phase, starting.created_at),
+        (Phase::Starting, at("2026-01-01T01:00:00Z"))
+    );
+    let waiting = of("False", "False");
+    assert_eq!(
+        (waiting.phase, waiting.created_at),
+        (Phase::Unschedulable, at("2026-01-01T00:00:00Z"))
+    );
+}
+
+#[test]
 fn what_is_missing_is_missing_and_never_zero() {
     let service = validated(json!({"spec": {"predictor": {"autoScaling": {"mode": "Direct"}}}}));
     let plan = plan(&service, &TIMES).unwrap();

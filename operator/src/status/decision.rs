@@ -1,15 +1,17 @@
 //! Why a pool has as many replicas as it has: what each signal proposes, which one wins, and what limits it.
 //!
 //! The HorizontalPodAutoscaler controller decides; this repeats its arithmetic, `ceil(value / target)`, times the ready replicas for a target in all, on the values that it is given, to say
-//! it in a sentence. The sentence is made anew only when the number or the winner changes, or the schedule that it names: the values themselves move all the time,
-//! and are metrics.
+//! it in a sentence. The sentence is made anew only when the number or the winner changes, or the schedule that it names, or a moment that it names has passed: the values
+//! themselves move all the time, and are metrics.
 
+use jiff::Timestamp;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tidewright_api::scaling::Mode;
 use tidewright_api::status::{AdviceStatus, DecisionStatus, PoolStatus, ScheduleStatus};
 
+use super::moments;
 use super::scaling::condition;
 use crate::domain::decided::DecidedPool;
 use crate::domain::observed::Observed;
@@ -30,24 +32,30 @@ pub(super) fn decide(
     observed: &Observed,
     desired: i32,
     before: Option<&PoolStatus>,
+    now: Timestamp,
 ) -> DecisionStatus {
     let fresh = fresh(pool, service, observed, desired);
+    let is_same = |d: &&DecisionStatus| d.reason == fresh.reason && d.schedule == fresh.schedule;
     match before.and_then(|b| {
         b.decision
             .as_ref()
-            .filter(|d| b.desired == desired && d.reason == fresh.reason && d.schedule == fresh.schedule)
+            .filter(|_| b.desired == desired)
+            .filter(is_same)
+            .filter(|d| !moments::has_one_passed(&d.message, now))
     }) {
         Some(unchanged) => unchanged.clone(),
         None => fresh,
     }
 }
 
-/// What the operator would do where a HorizontalPodAutoscaler scales; the sentence is made anew when the number or the reason changes.
+/// What the operator would do where a HorizontalPodAutoscaler scales; the sentence is made anew when the number or the reason changes, or a moment that
+/// it names has passed.
 pub(super) fn advice(
     pool: &Pool,
     service: &Validated,
     observed: &Observed,
     before: Option<&PoolStatus>,
+    now: Timestamp,
 ) -> Option<AdviceStatus> {
     if service.mode == Mode::Direct || !service.is_decidable() {
         return None;
@@ -60,7 +68,8 @@ pub(super) fn advice(
         return before.cloned();
     };
     let is_same = |b: &&AdviceStatus| {
-        b.replicas == decided.replicas && b.reason == decided.reason && b.schedule == decided.schedule
+        let is_outdated = moments::has_one_passed(&b.message, now);
+        b.replicas == decided.replicas && b.reason == decided.reason && b.schedule == decided.schedule && !is_outdated
     };
     Some(before.filter(is_same).cloned().unwrap_or_else(|| AdviceStatus {
         replicas: decided.replicas,

@@ -4,6 +4,7 @@ mod conditions;
 mod counts;
 mod decision;
 mod digest;
+mod moments;
 mod overridden;
 mod pods;
 mod ready;
@@ -39,7 +40,7 @@ pub fn summarise(
     let pools: Vec<PoolStatus> = service
         .pools
         .iter()
-        .map(|pool| pool_status(pool, service, observed, &previous))
+        .map(|pool| pool_status(pool, service, observed, &previous, now))
         .collect();
     let honoured = Draft::new(
         ConditionType::SpecHonoured,
@@ -193,13 +194,19 @@ fn url(service: &Validated) -> String {
     format!("http://{}.{}.svc.cluster.local", service.name, service.namespace)
 }
 
-fn pool_status(pool: &Pool, service: &Validated, observed: &Observed, previous: &InferenceServiceStatus) -> PoolStatus {
+fn pool_status(
+    pool: &Pool,
+    service: &Validated,
+    observed: &Observed,
+    previous: &InferenceServiceStatus,
+    now: Timestamp,
+) -> PoolStatus {
     let deployment = observed.deployments.get(&pool.name);
     let before = previous.pools.iter().find(|p| p.name == pool.name);
     let counted = counts::of(&pool.name, deployment.map(AsRef::as_ref), pool.replicas_min);
     PoolStatus {
-        decision: Some(decision::decide(pool, service, observed, counted.desired, before)),
-        advice: decision::advice(pool, service, observed, before),
+        decision: Some(decision::decide(pool, service, observed, counted.desired, before, now)),
+        advice: decision::advice(pool, service, observed, before, now),
         ..counted
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::script::{Step, observations, policy, start};
 use tidewright_scaling::decision::{Decision, Reason};
-use tidewright_scaling::observation::{Absence, Observations, Phase, PoolView, Sample};
+use tidewright_scaling::observation::{Absence, Observations, Phase, PoolView, Sample, ServiceTime};
 use tidewright_scaling::policy::{Draft, Pool, Signal, SignalKind};
 use tidewright_scaling::units::Raw;
 use tidewright_scaling::{Policy, State, decide, sizing};
@@ -137,6 +137,43 @@ fn another_pool_makes_up_for_one_that_cannot_be_scheduled() {
     assert!(rate(cpu) >= left - 1e-6 && rate(cpu - 1) < left, "{cpu} for {left}");
 }
 
+/// Ten minutes in which one node has room for one of two GPU replicas: the other waits, and CPUs carry what it would have. Taken away because it waits, it
+/// would be asked for again at once, and so on.
+#[test]
+fn a_replica_that_waits_for_a_node_does_not_come_and_go() {
+    let policy = two_pools(|draft| {
+        draft.tuning.keep_seconds_min = 0.0;
+        draft.tuning.keep_seconds_prior = 15.0;
+    });
+    let (mut state, mut there) = (State::default(), [0, 0]);
+    // The replicas of each, second by second; the load ends after ten minutes.
+    let mut all = Vec::new();
+    for second in 0..1200_u32 {
+        let now = start().plus_seconds(f64::from(second));
+        let mut seen = seen(there, &[if second < 600 { 70.0 } else { 0.0 }, 0.0]);
+        for signal in seen.signals.iter_mut().flatten() {
+            signal.at = now;
+        }
+        for pod in seen.pools[GPU].pods.iter_mut().skip(1) {
+            pod.phase = Phase::Unschedulable;
+            pod.ready_at = None;
+        }
+        let (decision, next) = decide(&policy, &seen, std::mem::take(&mut state), now);
+        state = next;
+        there = replicas(&decision);
+        all.push((there, decision.pools[GPU].reason));
+    }
+    let changes = |pool: usize, seconds: std::ops::Range<usize>| {
+        let of = all[seconds].windows(2);
+        of.filter(|pair| pair[0].0[pool] != pair[1].0[pool]).count()
+    };
+    assert_eq!(changes(GPU, 0..600), 0, "{:?}", &all[..600]);
+    assert!(changes(CPU, 0..600) <= 1, "{:?}", &all[..600]);
+    assert_eq!(all[599].1, Reason::Unschedulable);
+    assert!(all[599].0[CPU] > 0, "somebody carries the load");
+    assert_eq!(all[1199].0, [0, 0], "what nobody asks for does not wait for a node");
+}
+
 #[test]
 fn a_backlog_goes_where_there_is_room() {
     let policy = two_pools(|_| ());
@@ -224,6 +261,30 @@ fn one_replica_of_one_pool_is_woken() {
     pod.phase = Phase::Unschedulable;
     pod.ready_at = None;
     assert_eq!(decided(&policy, &seen).pools[CPU].to, 1);
+}
+
+/// An edit of a spec puts the pools in another order: what was measured of each stays with it.
+#[test]
+fn pools_in_another_order_keep_what_was_measured_of_them() {
+    let policy = two_pools(|_| ());
+    let mut measured = seen([1, 1], &[5.0, 0.0]);
+    measured.pools[GPU].service = Some(ServiceTime {
+        mean_seconds: 0.05,
+        scv: 1.0,
+        completions: 20_000,
+    });
+    let (before, state) = decide(&policy, &measured, State::default(), start());
+    let swapped = two_pools(|draft| draft.pools.swap(GPU, CPU));
+    let (after, _) = decide(&swapped, &seen([1, 1], &[5.0, 0.0]), state, start().plus_seconds(1.0));
+    let seconds = |decision: &Decision, name: &str| {
+        let pool = decision.pools.iter().find(|pool| pool.name == name).unwrap();
+        pool.model.service_seconds
+    };
+    assert!(seconds(&before, "gpu") < 0.06 && seconds(&before, "cpu") > 0.9);
+    for name in ["gpu", "cpu"] {
+        let (before, after) = (seconds(&before, name), seconds(&after, name));
+        assert!((before - after).abs() < 1e-9, "{name}: {before} became {after}");
+    }
 }
 
 /// What one pool lacks is not taken from the other: a missing signal holds both.

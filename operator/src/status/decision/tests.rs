@@ -44,7 +44,14 @@ fn a_schedule_that_holds_an_autoscaler_up_is_the_reason() {
             readings: BTreeMap::from([("cpu".to_owned(), vec![Some(Ok(sample))])]),
             ..Observed::default()
         };
-        decide(&service.pools[0], &service, &observed, desired, None)
+        decide(
+            &service.pools[0],
+            &service,
+            &observed,
+            desired,
+            None,
+            Timestamp::UNIX_EPOCH,
+        )
     };
     let held = at_rate(15.0, 4);
     assert_eq!(held.reason, "Schedule");
@@ -58,15 +65,18 @@ fn the_operators_own_decision_is_advice_or_the_decision_by_the_mode() {
     let of = |mode: &str| validated(json!({"spec": {"predictor": {"autoScaling": {"mode": mode}}}}));
     let seen = observed(4, "RateSizing", "72 req/s needs 4");
     let direct = of("Direct");
-    let said = decide(&direct.pools[0], &direct, &seen, 4, None);
+    let said = decide(&direct.pools[0], &direct, &seen, 4, None, Timestamp::UNIX_EPOCH);
     assert_eq!(
         (said.reason.as_str(), said.message.as_str()),
         ("RateSizing", "72 req/s needs 4")
     );
     assert_eq!(limited_by(&direct, &seen).as_deref(), Some("maxReplicas"));
-    assert_eq!(advice(&direct.pools[0], &direct, &seen, None), None);
+    assert_eq!(
+        advice(&direct.pools[0], &direct, &seen, None, Timestamp::UNIX_EPOCH),
+        None
+    );
     let hpa = of("Hpa");
-    let beside = advice(&hpa.pools[0], &hpa, &seen, None).unwrap();
+    let beside = advice(&hpa.pools[0], &hpa, &seen, None, Timestamp::UNIX_EPOCH).unwrap();
     assert_eq!((beside.replicas, beside.reason.as_str()), (4, "RateSizing"));
     let blind = Observed {
         signals: Signals::NoPrometheus,
@@ -77,7 +87,7 @@ fn the_operators_own_decision_is_advice_or_the_decision_by_the_mode() {
         ..PoolStatus::default()
     };
     assert_eq!(
-        advice(&hpa.pools[0], &hpa, &blind, Some(&stale)),
+        advice(&hpa.pools[0], &hpa, &blind, Some(&stale), Timestamp::UNIX_EPOCH),
         None,
         "nobody measures"
     );
@@ -87,10 +97,17 @@ fn the_operators_own_decision_is_advice_or_the_decision_by_the_mode() {
         signals: Signals::NoPrometheus,
         ..observed(4, "UtilizationGuard", "cpu at 90 % needs 4")
     };
-    let beside = advice(&of_cpu.pools[0], &of_cpu, &without_prometheus, None).unwrap();
+    let beside = advice(
+        &of_cpu.pools[0],
+        &of_cpu,
+        &without_prometheus,
+        None,
+        Timestamp::UNIX_EPOCH,
+    )
+    .unwrap();
     assert_eq!((beside.replicas, beside.reason.as_str()), (4, "UtilizationGuard"));
     let advise = of("Advise");
-    let said = advice(&advise.pools[0], &advise, &seen, None).unwrap();
+    let said = advice(&advise.pools[0], &advise, &seen, None, Timestamp::UNIX_EPOCH).unwrap();
     assert_eq!((said.replicas, said.message.as_str()), (4, "72 req/s needs 4"));
     assert_eq!(
         limited_by(&advise, &seen),
@@ -114,7 +131,7 @@ fn a_target_in_all_multiplies_the_replicas_that_there_are() {
             readings: BTreeMap::from([("cpu".to_owned(), vec![Some(Ok(sample))])]),
             ..Observed::default()
         };
-        decide(&service.pools[0], &service, &seen, ready, None).message
+        decide(&service.pools[0], &service, &seen, ready, None, Timestamp::UNIX_EPOCH).message
     };
     let in_all = json!({"type": "Value", "value": "10"});
     assert!(
@@ -138,7 +155,7 @@ fn a_sentence_of_advice_is_made_anew_only_for_another_number_or_reason() {
             advice: before.cloned(),
             ..PoolStatus::default()
         };
-        advice(&service.pools[0], &service, seen, Some(&before)).unwrap()
+        advice(&service.pools[0], &service, seen, Some(&before), Timestamp::UNIX_EPOCH).unwrap()
     };
     let first = given(&observed(4, "RateSizing", "72 req/s needs 4"), None);
     let same = given(&observed(4, "RateSizing", "73 req/s needs 4"), Some(&first));
@@ -146,6 +163,43 @@ fn a_sentence_of_advice_is_made_anew_only_for_another_number_or_reason() {
     let other = given(&observed(5, "RateSizing", "99 req/s needs 5"), Some(&first));
     assert_eq!(other.message, "99 req/s needs 5");
     assert_eq!(given(&Observed::default(), Some(&first)), first, "nothing new is known");
+}
+
+/// "Kept until two minutes past two" is no news at four.
+#[test]
+fn a_sentence_is_made_anew_when_a_moment_that_it_names_has_passed() {
+    for mode in ["Direct", "Advise"] {
+        let service = validated(json!({"spec": {"predictor": {"autoScaling": {"mode": mode}}}}));
+        let pool = &service.pools[0];
+        let given = |until: &str, now: &str, before: Option<&PoolStatus>| {
+            let seen = observed(
+                4,
+                "KeepAlive",
+                &format!("4 cpu: kept until {until}, was needed again before"),
+            );
+            let now = format!("2026-02-02T{now}Z").parse().unwrap();
+            PoolStatus {
+                desired: 4,
+                decision: Some(decide(pool, &service, &seen, 4, before, now)),
+                advice: advice(pool, &service, &seen, before, now),
+                ..PoolStatus::default()
+            }
+        };
+        let first = given("14:02:11", "14:00:00", None);
+        assert_eq!(
+            given("14:03:11", "14:01:00", Some(&first)),
+            first,
+            "{mode}: still ahead"
+        );
+        assert_eq!(
+            given("14:04:11", "14:02:40", Some(&first)),
+            first,
+            "{mode}: less than a minute"
+        );
+        let later = given("16:05:00", "16:00:00", Some(&first));
+        assert_eq!(later, given("16:05:00", "16:00:00", None), "{mode}");
+        assert_ne!(later, first, "{mode}");
+    }
 }
 
 #[test]
@@ -170,8 +224,8 @@ fn a_sentence_is_made_anew_when_the_schedule_that_it_names_is_another() {
         let pool = &service.pools[0];
         let given = |seen: &Observed, before: Option<&PoolStatus>| PoolStatus {
             desired: 4,
-            decision: Some(decide(pool, service, seen, 4, before)),
-            advice: advice(pool, service, seen, before),
+            decision: Some(decide(pool, service, seen, 4, before, Timestamp::UNIX_EPOCH)),
+            advice: advice(pool, service, seen, before, Timestamp::UNIX_EPOCH),
             ..PoolStatus::default()
         };
         let message = |status: &PoolStatus| match &status.advice {
@@ -199,6 +253,6 @@ fn a_sentence_is_made_anew_when_the_schedule_that_it_names_is_another() {
         readings: BTreeMap::from([("cpu".to_owned(), vec![None, Some(Ok(sample)), Some(Ok(sample))])]),
         ..Observed::default()
     };
-    let held = decide(&hpa.pools[0], &hpa, &observed, 4, None);
+    let held = decide(&hpa.pools[0], &hpa, &observed, 4, None, Timestamp::UNIX_EPOCH);
     assert_eq!(held.schedule, Some(day), "{held:?}");
 }
