@@ -247,7 +247,7 @@ mod tests {
         // What counts at a time between two segments is the last decision of the first of them.
         let ends = all.iter().skip(1).zip(&all).filter(|(next, _)| next.state.is_some());
         for (next, last) in ends {
-            let between = Moment::from_millis((last.at.as_millis() + next.at.as_millis()) / 2);
+            let between = Moment::from_millis(u64::midpoint(last.at.as_millis(), next.at.as_millis()));
             let [kept] = ledger.read(&key, between, between).try_into().unwrap();
             let lines = String::from_utf8(kept.lines().unwrap()).unwrap();
             let newest: Record = serde_json::from_str(lines.lines().last().unwrap()).unwrap();

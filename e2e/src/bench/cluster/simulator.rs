@@ -10,7 +10,7 @@ use super::fit::{Fitted, dispersion, fit};
 use super::ground::{MAX_REPLICAS, PERCENTILE, SCRAPE_SECONDS, TIMEOUT_SECONDS};
 use crate::images;
 
-/// Length of a slice, in the trace's own time.
+/// Length of a slice, in the trace's own time, where the run is not longer.
 pub(super) const SLICE_SECONDS: u64 = 1200;
 /// Pods that the busiest minute of a slice needs at most, working all the time.
 pub(super) const BUSY_PODS: f64 = 5.0;
@@ -108,9 +108,10 @@ impl Simulator {
         seed: u64,
     ) -> Result<Vec<Slice>> {
         let mut slices = Vec::new();
+        let length = SLICE_SECONDS.max(seconds.ceil() as u64);
         let sources = match traces {
-            Some(folder) => recorded(folder)?,
-            None => drawn(capacity.rate(BUSY_PODS)),
+            Some(folder) => recorded(folder, length)?,
+            None => drawn(capacity.rate(BUSY_PODS), length),
         };
         for (name, mut arguments) in sources {
             arguments.splice(0..0, ["arrivals".to_owned(), format!("--seed={seed}")]);
@@ -192,8 +193,8 @@ fn world(file: &Path, (warm_up, start_seconds): (f64, f64), capacity: &Capacity,
     arguments
 }
 
-/// Names and arguments, by file.
-fn recorded(folder: &Path) -> Result<Vec<(String, Vec<String>)>> {
+/// Names and arguments, by file; each for a slice of so many seconds.
+fn recorded(folder: &Path, seconds: u64) -> Result<Vec<(String, Vec<String>)>> {
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
         .with_context(|| format!("reading {}", folder.display()))?
         .filter_map(|entry| Some(entry.ok()?.path()))
@@ -208,10 +209,7 @@ fn recorded(folder: &Path) -> Result<Vec<(String, Vec<String>)>> {
     let one = |path: PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let name = name.trim_end_matches(".zst").trim_end_matches(".csv").to_owned();
-        let arguments = vec![
-            format!("--trace={}", path.display()),
-            format!("--busiest={SLICE_SECONDS}"),
-        ];
+        let arguments = vec![format!("--trace={}", path.display()), format!("--busiest={seconds}")];
         (name, arguments)
     };
     Ok(files.into_iter().map(one).collect())
@@ -224,11 +222,11 @@ fn is_trace(path: &Path) -> bool {
 }
 
 /// Bursts, a flash crowd and a day, with this rate at their busiest.
-fn drawn(rate: f64) -> Vec<(String, Vec<String>)> {
+fn drawn(rate: f64, seconds: u64) -> Vec<(String, Vec<String>)> {
     let forms = [
-        format!("gamma:{:.3}:5:{SLICE_SECONDS}", rate * 0.5),
-        format!("flash:{:.3}:{:.3}:480:240:{SLICE_SECONDS}", rate * 0.2, rate * 0.9),
-        format!("diurnal:{:.3}:0.8:{SLICE_SECONDS}:{SLICE_SECONDS}", rate * 0.5),
+        format!("gamma:{:.3}:5:{seconds}", rate * 0.5),
+        format!("flash:{:.3}:{:.3}:480:240:{seconds}", rate * 0.2, rate * 0.9),
+        format!("diurnal:{:.3}:0.8:{seconds}:{seconds}", rate * 0.5),
     ];
     forms
         .map(|form| (form.clone(), vec![format!("--arrivals={form}")]))
@@ -245,14 +243,20 @@ mod tests {
         for name in ["b.csv.zst", "a.csv", "a_requests.csv.zst", "README.md"] {
             std::fs::write(folder.path().join(name), "").unwrap();
         }
-        let names: Vec<String> = recorded(folder.path())
-            .unwrap()
-            .into_iter()
-            .map(|(name, _)| name)
-            .collect();
+        let found = recorded(folder.path(), 1800).unwrap();
+        let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["a", "b"]);
+        assert!(
+            found.iter().all(|(_, arguments)| arguments[1] == "--busiest=1800"),
+            "{found:?}"
+        );
         let empty = tempfile::tempdir().unwrap();
-        assert!(recorded(empty.path()).unwrap_err().to_string().contains("has no trace"));
+        assert!(
+            recorded(empty.path(), 1200)
+                .unwrap_err()
+                .to_string()
+                .contains("has no trace")
+        );
     }
 
     #[test]
@@ -283,7 +287,7 @@ mod tests {
 
     #[test]
     fn what_is_drawn_is_a_form_of_the_simulator_for_each_shape() {
-        let forms = drawn(8.0);
+        let forms = drawn(8.0, 1200);
         let forms: Vec<&str> = forms.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(
             forms,
