@@ -23,8 +23,9 @@ use crate::model::directory::file_bytes;
 use crate::model::registry::Facts;
 use crate::model::signature::{Rows, Signature};
 use crate::model::source::LoadError;
+use crate::pipeline::Serving;
 use crate::pipeline::express::Express;
-use crate::pipeline::{Pace, Serving};
+use crate::pipeline::pace::Pace;
 use crate::queue::task::Queue;
 
 /// A failure with the model it is about, if one.
