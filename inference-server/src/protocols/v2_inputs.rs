@@ -10,7 +10,7 @@ use crate::tensor::{DataType, Tensor, Values, elements};
 /// Dimensions that one tensor may have.
 pub const RANK_MAX: usize = 32;
 
-/// Texts that one request may hold: each takes more memory than an empty one takes bytes on the wire.
+/// Texts that one input may hold, and over gRPC all inputs of a request: each takes more memory than an empty one takes bytes on the wire.
 pub const STRINGS_MAX: usize = 1 << 20;
 
 /// A parsed infer request.
