@@ -26,6 +26,8 @@ mod refused;
 mod rights;
 #[path = "control_plane_faults/signals.rs"]
 mod signals;
+#[path = "control_plane_faults/slow_writes.rs"]
+mod slow_writes;
 #[path = "control_plane_faults/usage.rs"]
 mod usage;
 #[path = "control_plane_faults/watches.rs"]

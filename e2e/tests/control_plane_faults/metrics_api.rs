@@ -28,7 +28,7 @@ const GROUP: &str = "/apis/custom.metrics.k8s.io/v1beta2";
 /// An operator with the chart's rights, and what it needs to have them.
 pub(super) struct Operator {
     process: OperatorProcess<'static>,
-    _proxy: ApiProxy,
+    pub(super) proxy: ApiProxy,
 }
 
 impl Deref for Operator {
@@ -73,7 +73,7 @@ pub(super) async fn operator_with(
     cluster.apply(&[service, slice]).await?;
     Ok(Operator {
         process: operator,
-        _proxy: proxy,
+        proxy,
     })
 }
 

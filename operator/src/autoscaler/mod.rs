@@ -10,13 +10,13 @@ mod refusals;
 mod removal;
 mod signals;
 mod usage;
+mod writes;
 
 use std::collections::{BTreeMap, HashMap};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
 use kube::{Client, ResourceExt};
 use tidewright_scaling::Observations;
 use tokio::sync::mpsc;
@@ -30,27 +30,16 @@ pub use signals::sources_of;
 
 use crate::clock::SharedClock;
 use crate::cluster::caches::Caches;
-use crate::cluster::deletion_cost::{self, DeletionCost};
 use crate::cluster::may_write::MayWrite;
-use crate::cluster::scale;
 use crate::domain::decided::{Decided, Decisions};
 use crate::domain::published::{Published, ServiceKey};
 use crate::domain::usage::{Answer, Used};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ledger::Ledger;
 use crate::metrics::{Metrics, Trusted};
 use crate::pods::Pods;
 use memory::{Look, Memory};
-use refusals::{Failure, Refusals};
-
-/// Writes at a time.
-const WRITES_AT_ONCE: usize = 16;
-/// Longest time of one write: the next look must not wait for it for long.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(3);
-/// Costs of pods that are written at a time before a pool shrinks.
-const COSTS_AT_ONCE: usize = 8;
-/// Longest time of all of them: the shrink does not wait for more.
-const COSTS_TIMEOUT: Duration = Duration::from_secs(2);
+use writes::{Write, Writer, Writes};
 
 /// What the autoscaler works with.
 #[expect(missing_debug_implementations, reason = "a client has none")]
@@ -81,16 +70,6 @@ pub struct Autoscaler {
     pub changed: mpsc::Sender<ServiceKey>,
 }
 
-/// One number to be written.
-struct Write {
-    key: ServiceKey,
-    deployment: String,
-    uid: String,
-    step: Step,
-    /// What is said of its pods before: which of them go first.
-    costs: Vec<DeletionCost>,
-}
-
 impl Autoscaler {
     /// Looks until `stop`.
     ///
@@ -107,23 +86,26 @@ impl Autoscaler {
 
     async fn looks(&self, used: &Used, stop: &CancellationToken) {
         let mut memories: HashMap<ServiceKey, Memory> = HashMap::new();
-        let mut refusals = Refusals::default();
+        let writer = Writer::new(self.client.clone(), self.may_write.clone(), self.metrics.clone());
+        let mut writes = Writes::of(&writer);
         let mut pods = Pods::new(Arc::clone(&self.clock));
         let mut ticks = tokio::time::interval(self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = stop.cancelled() => return,
+                // Somebody else leads soon: nothing of ours may come after.
+                () = stop.cancelled() => return writes.finish().await,
+                () = writes.go_on() => continue,
                 _ = ticks.tick() => {}
             }
-            self.look(&mut memories, &mut refusals, &mut pods, used).await;
+            self.look(&mut memories, &mut writes, &mut pods, used).await;
         }
     }
 
     async fn look(
         &self,
         memories: &mut HashMap<ServiceKey, Memory>,
-        refusals: &mut Refusals,
+        writes: &mut Writes<'_>,
         pods: &mut Pods,
         used: &Used,
     ) {
@@ -133,7 +115,7 @@ impl Autoscaler {
         memories.retain(|key, _| plans.contains_key(key));
         let used = used.load_full();
         let mut all = BTreeMap::new();
-        let mut writes = Vec::new();
+        let mut wanted = Vec::new();
         let mut signals = Vec::new();
         for (key, plan) in plans.iter() {
             let memory = memories.entry(key.clone()).or_default();
@@ -153,7 +135,7 @@ impl Autoscaler {
                     memory.show(plan, now, &decided, &trusted);
                     signals.extend(trusted.into_iter().map(|trusted| (key.clone(), trusted)));
                     all.insert(key.clone(), decided);
-                    writes.extend(steps);
+                    wanted.extend(steps);
                 }
                 Ok(None) => {}
                 Err(_) => {
@@ -162,15 +144,12 @@ impl Autoscaler {
                 }
             }
         }
-        let outcomes: Vec<_> = futures::stream::iter(writes.into_iter().map(|write| self.write(write)))
-            .buffer_unordered(WRITES_AT_ONCE)
-            .collect()
-            .await;
-        for (key, problem) in refusals.told(outcomes) {
-            if let Some(decided) = all.get_mut(&key) {
-                decided.problem = Some(problem);
+        for (key, problem) in writes.problems() {
+            if let Some(decided) = all.get_mut(key) {
+                decided.problem = Some(problem.clone());
             }
         }
+        writes.begin(wanted);
         self.metrics.trusted(&signals);
         self.show(all);
     }
@@ -226,71 +205,6 @@ impl Autoscaler {
             })
         });
         Some((decided, writes.collect(), trusted))
-    }
-
-    /// Writes one number; why it was not written, unless that is left to whoever leads.
-    async fn write(&self, write: Write) -> (ServiceKey, Option<Failure>) {
-        let Write {
-            key,
-            deployment,
-            uid,
-            step,
-            costs,
-        } = write;
-        if self.may_write.now() {
-            self.say_who_goes_first(&key, costs).await;
-        }
-        if !self.may_write.now() {
-            return (key, None);
-        }
-        let scaling = scale::scale(&self.client, &key.namespace, &deployment, &uid, step.from, step.to);
-        let failure = match tokio::time::timeout(WRITE_TIMEOUT, scaling).await {
-            Ok(Ok(())) => {
-                tracing::info!(service = %key, pool = step.pool, from = step.from, to = step.to, "scaled");
-                self.metrics.wrote("scale", 1);
-                None
-            }
-            Ok(Err(error)) => Some(Failure::of(&step, &error)),
-            Err(_) => Some(Failure::Problem(format!(
-                "scaling Deployment {}/{deployment} took longer than {}s",
-                key.namespace,
-                WRITE_TIMEOUT.as_secs()
-            ))),
-        };
-        (key, failure)
-    }
-
-    /// Writes the costs of pods. Those that cannot be written keep nothing from shrinking: others may go then, as without them.
-    async fn say_who_goes_first(&self, key: &ServiceKey, costs: Vec<DeletionCost>) {
-        let mut left = costs.len();
-        let writing = futures::stream::iter(costs).map(|wanted| async move {
-            if !self.may_write.now() {
-                return Err(Error::NotLeader);
-            }
-            deletion_cost::set(&self.client, &key.namespace, &wanted).await
-        });
-        let mut writing = writing.buffer_unordered(COSTS_AT_ONCE);
-        let end = tokio::time::Instant::now() + COSTS_TIMEOUT;
-        let mut failure = None;
-        while let Ok(Some(outcome)) = tokio::time::timeout_at(end, writing.next()).await {
-            left -= 1;
-            let outcome = match outcome {
-                Ok(true) => "Ok",
-                Ok(false) => "Conflict",
-                Err(error) => {
-                    let category = error.category();
-                    failure = Some(error);
-                    category
-                }
-            };
-            self.metrics.costs_written(outcome, 1);
-        }
-        self.metrics.costs_written("Timeout", left);
-        if let Some(error) = failure {
-            tracing::warn!(service = %key, %error, "which pods go first is left to Kubernetes");
-        } else if left > 0 {
-            tracing::warn!(service = %key, left, "which pods go first is left to Kubernetes: the API server is slow");
-        }
     }
 
     fn show(&self, all: BTreeMap<ServiceKey, Decided>) {

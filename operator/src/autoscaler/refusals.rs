@@ -53,8 +53,13 @@ impl Failure {
 pub struct Refusals(BTreeMap<(ServiceKey, String), (Refusal, u32)>);
 
 impl Refusals {
-    /// What people are told of the writes of a look. A pool of which nothing was refused in it begins anew.
-    pub fn told(&mut self, outcomes: Vec<(ServiceKey, Option<Failure>)>) -> Vec<(ServiceKey, String)> {
+    /// What people are told of the writes that have come to an end since the last look. A pool of which nothing was refused begins anew, unless its
+    /// service has a write under way.
+    pub fn told(
+        &mut self,
+        outcomes: Vec<(ServiceKey, Option<Failure>)>,
+        is_under_way: impl Fn(&ServiceKey) -> bool,
+    ) -> Vec<(ServiceKey, String)> {
         let mut before = std::mem::take(&mut self.0);
         let mut told = Vec::new();
         for (key, failure) in outcomes {
@@ -88,6 +93,8 @@ impl Refusals {
             }
             self.0.insert(place, (refusal, times));
         }
+        before.retain(|(key, _), _| is_under_way(key));
+        self.0.append(&mut before);
         told
     }
 }
@@ -124,7 +131,7 @@ mod tests {
         };
         let error = scale(client, "demo", "digits-cpu", "u", from, to).await.unwrap_err();
         let outcomes = vec![(ServiceKey::new("demo", "digits"), Some(Failure::of(&step, &error)))];
-        refusals.told(outcomes).pop().map(|(_, problem)| problem)
+        refusals.told(outcomes, |_| false).pop().map(|(_, problem)| problem)
     }
 
     #[tokio::test]
@@ -160,7 +167,7 @@ mod tests {
                 assert_eq!(look(&mut refusals, &client, 3, 5).await, None);
             }
             let taken = vec![(ServiceKey::new("demo", "digits"), None)];
-            assert!(refusals.told(taken).is_empty());
+            assert!(refusals.told(taken, |_| false).is_empty());
         }
     }
 
