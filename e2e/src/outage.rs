@@ -1,7 +1,7 @@
 //! Prometheus away and back again.
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
@@ -11,6 +11,21 @@ use serde_json::json;
 use crate::fixtures;
 
 const NAMESPACE: &str = "monitoring";
+/// Seconds without Prometheus; 600 for the full length of what users are promised.
+const OUTAGE_SECONDS: &str = "TIDEWRIGHT_E2E_OUTAGE_SECONDS";
+
+/// How long Prometheus is away in a test: so long that what is to be seen can be, or longer where somebody asks for it.
+pub fn length(least: Duration) -> Result<Duration> {
+    let Some(seconds) = std::env::var(OUTAGE_SECONDS).ok().filter(|text| !text.is_empty()) else {
+        return Ok(least);
+    };
+    let seconds: u64 = seconds.parse().with_context(|| format!("{OUTAGE_SECONDS}={seconds}"))?;
+    ensure!(
+        seconds >= least.as_secs(),
+        "{OUTAGE_SECONDS}: less than {least:?} shows nothing"
+    );
+    Ok(Duration::from_secs(seconds))
+}
 
 /// Ends the Prometheus of e2e/manifests without farewell.
 pub async fn stop_prometheus(client: &Client) -> Result<()> {

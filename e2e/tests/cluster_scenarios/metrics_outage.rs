@@ -7,7 +7,7 @@ use kube::Api;
 use tidewright_e2e::console::progress;
 use tidewright_e2e::fixtures::{self, Scenario};
 use tidewright_e2e::load::{Load, LoadOptions, digits};
-use tidewright_e2e::outage::{restore_prometheus, stop_prometheus};
+use tidewright_e2e::outage::{self, restore_prometheus, stop_prometheus};
 use tidewright_e2e::wait::{Seen, await_condition};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -15,26 +15,10 @@ use crate::look::{ReplicaWatch, assert_nothing_failed, await_decision, await_eve
 use crate::scaling::{scale_up, serve};
 use crate::stage::{READY, SOON, Scene, scene};
 
-/// Seconds without Prometheus; 300 for the full length of what users are promised.
-const OUTAGE_SECONDS: &str = "TIDEWRIGHT_E2E_OUTAGE_SECONDS";
 /// Six times what the autoscaler waits before it scales down when it may, and more than twice the window of a rate. In production all are minutes.
 const OUTAGE: Duration = Duration::from_secs(30);
 /// After the return: two windows of a rate at scrapes every 2 s, and what the autoscaler waits, several times.
 const AFTERWARDS: Duration = Duration::from_secs(30);
-
-fn outage() -> Result<Duration> {
-    match std::env::var(OUTAGE_SECONDS) {
-        Ok(seconds) if !seconds.is_empty() => {
-            let seconds: u64 = seconds.parse().with_context(|| format!("{OUTAGE_SECONDS}={seconds}"))?;
-            ensure!(
-                seconds >= OUTAGE.as_secs(),
-                "{OUTAGE_SECONDS}: less than {OUTAGE:?} shows nothing"
-            );
-            Ok(Duration::from_secs(seconds))
-        }
-        _ => Ok(OUTAGE),
-    }
-}
 
 /// Whether the autoscaler's last look failed for want of the rate, and what it says.
 async fn rate_is_wanting(scene: &Scene) -> Result<(bool, String)> {
@@ -74,7 +58,7 @@ async fn kept_for_want_of_a_figure(scene: &Scene, service: &Scenario, replicas: 
         })
     })
     .await?;
-    let outage = outage()?;
+    let outage = outage::length(OUTAGE)?;
     let mut looks = 0_u32;
     let looking = async {
         let mut ticks = interval(Duration::from_secs(1));

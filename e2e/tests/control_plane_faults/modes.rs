@@ -1,14 +1,15 @@
 //! Who scales: the operator itself (Direct), the HorizontalPodAutoscaler with advice beside it (Advise), nobody (paused); and from one to the other.
+use std::convert::Infallible;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use futures::StreamExt as _;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ListParams, WatchEvent, WatchParams};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
 use tidewright_api::labels;
 use tidewright_e2e::clock::{Stopwatch, time_of_day};
@@ -26,9 +27,13 @@ const POOL: &str = "digits-cpu";
 /// More than the ten looks in which a wrong one would act.
 pub(super) const STAYS: Duration = Duration::from_secs(10);
 
-pub(super) fn in_mode(namespace: &str, mode: &str) -> Scenario {
+fn in_mode(namespace: &str, mode: &str) -> Scenario {
+    named(namespace, "digits", mode)
+}
+
+pub(super) fn named(namespace: &str, name: &str, mode: &str) -> Scenario {
     let rate = json!({"type": "RequestRate", "target": {"type": "AverageValue", "averageValue": "10"}});
-    Scenario::new(namespace, "digits", MODEL).with("/autoScaling", json!({"mode": mode, "metrics": [rate]}))
+    Scenario::new(namespace, name, MODEL).with("/autoScaling", json!({"mode": mode, "metrics": [rate]}))
 }
 
 /// Who owns `spec.replicas`. That nobody does is known only of an object whose owners are noted: who has applied it is always one of them.
@@ -62,21 +67,37 @@ async fn await_autoscaler(client: &Client, namespace: &str, is_there: bool) -> R
     .await
 }
 
-/// Every number that the pool was given in this time.
 pub(super) async fn given(client: &Client, namespace: &str, time: Duration) -> Result<Vec<i32>> {
+    given_to(client, namespace, POOL, time).await
+}
+
+/// Every number that a pool was given in this time.
+pub(super) async fn given_to(client: &Client, namespace: &str, pool: &str, time: Duration) -> Result<Vec<i32>> {
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
-    let now = deployments.get(POOL).await?;
+    let now = deployments.get(pool).await?;
     let mut all = vec![now.spec.replicas.unwrap_or(1)];
-    let from = now.metadata.resource_version.unwrap_or_default();
-    let mut changes = deployments.watch(&WatchParams::default(), &from).await?.boxed();
+    let mut from = now.metadata.resource_version.unwrap_or_default();
+    let of_pool = WatchParams::default().fields(&format!("metadata.name={pool}"));
     let watching = async {
-        while let Some(Ok(change)) = changes.next().await {
-            if let WatchEvent::Modified(deployment) = change {
-                all.push(deployment.spec.replicas.unwrap_or(1));
+        loop {
+            // A watch ends after some minutes: the next one begins where it ended.
+            let mut changes = deployments.watch(&of_pool, &from).await?.boxed();
+            while let Some(change) = changes.next().await {
+                match change? {
+                    WatchEvent::Modified(deployment) => {
+                        from = deployment.resource_version().unwrap_or_default();
+                        all.push(deployment.spec.replicas.unwrap_or(1));
+                    }
+                    WatchEvent::Bookmark(mark) => from = mark.metadata.resource_version,
+                    other => bail!("{other:?}"),
+                }
             }
         }
     };
-    let _ = tokio::time::timeout(time, watching).await;
+    if let Ok(ended) = tokio::time::timeout(time, watching).await {
+        let never: Infallible = ended?;
+        match never {}
+    }
     all.dedup();
     Ok(all)
 }
