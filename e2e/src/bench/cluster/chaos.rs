@@ -1,10 +1,11 @@
-//! What goes wrong while the two services are compared: pods that are killed, and a Prometheus that is away for a while. A seed decides when and whom.
+//! What goes wrong while the two services are compared: pods that are killed, an operator that is, which both need, and a Prometheus that is away for a
+//! while. A seed decides when and whom.
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt as _, SeedableRng as _};
@@ -12,6 +13,7 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep_until};
 
 use crate::console::progress;
+use crate::dump::OPERATOR_NAMESPACE;
 use crate::fixtures::Scenario;
 use crate::outage;
 
@@ -33,6 +35,8 @@ pub(super) enum Trouble {
     Kill {
         which: f64,
     },
+    /// Its pods; what the pod autoscaler reads comes from it as well.
+    OperatorKilled,
     PrometheusGone,
     PrometheusBack,
 }
@@ -52,7 +56,12 @@ pub(super) fn plan(seconds: f64, seed: u64) -> Vec<(f64, Trouble)> {
     let lasts = OUTAGE_SECONDS.min(OUTAGE_SHARE * seconds);
     let gone = (FROM + chance.random::<f64>() * (TO - FROM)) * seconds;
     let gone = gone.min(TO * seconds - lasts);
-    plan.extend([(gone, Trouble::PrometheusGone), (gone + lasts, Trouble::PrometheusBack)]);
+    let killed = (FROM + chance.random::<f64>() * (TO - FROM)) * seconds;
+    plan.extend([
+        (gone, Trouble::PrometheusGone),
+        (gone + lasts, Trouble::PrometheusBack),
+        (killed, Trouble::OperatorKilled),
+    ]);
     plan.sort_by(|a, b| a.0.total_cmp(&b.0));
     plan
 }
@@ -77,6 +86,7 @@ pub(super) async fn happen(
         let seconds = start.elapsed().as_secs_f64();
         let done = match trouble {
             Trouble::Kill { which } => kill(client, services, *which).await,
+            Trouble::OperatorKilled => kill_operator(client).await,
             Trouble::PrometheusGone => outage::stop_prometheus(client)
                 .await
                 .map(|()| "Prometheus is stopped".to_owned()),
@@ -120,6 +130,17 @@ async fn kill(client: &Client, services: &[&Scenario], which: f64) -> Result<Str
     Ok(format!("killed {}", join_all(deaths).await.join(" and ")))
 }
 
+/// Ends the operator without grace: its Deployment makes it anew.
+async fn kill_operator(client: &Client) -> Result<String> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), OPERATOR_NAMESPACE);
+    let operators = ListParams::default().labels("app.kubernetes.io/name=tidewright-operator");
+    let killed = pods.list(&operators).await?.items.len();
+    ensure!(killed > 0, "there is no operator");
+    pods.delete_collection(&DeleteParams::default().grace_period(0), &operators)
+        .await?;
+    Ok("killed the operator".to_owned())
+}
+
 pub(super) fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
     conditions.is_some_and(|all| all.iter().any(|one| one.type_ == "Ready" && one.status == "True"))
@@ -145,7 +166,8 @@ mod tests {
                 let at = |wanted: Trouble| plan.iter().find(|(_, trouble)| *trouble == wanted).unwrap().0;
                 let away = at(Trouble::PrometheusBack) - at(Trouble::PrometheusGone);
                 assert!((away - (0.15 * seconds).min(60.0)).abs() < 1e-6, "{away}");
-                let kills = plan.len() - 2;
+                assert!(at(Trouble::OperatorKilled) > 0.0);
+                let kills = plan.len() - 3;
                 assert_eq!(kills, ((seconds / 100.0).round() as usize).max(1));
             }
         }
