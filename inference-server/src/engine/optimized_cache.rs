@@ -1,7 +1,7 @@
 //! Optimised models kept from one start to the next: a folder of files, each named by everything that its contents depend on.
 //!
 //! What is found here is loaded without a trial and without optimising again. So the folder must belong to the server, as its binary does; what
-//! is checked is damage (a digest over the contents), mistaken identity (the whole key stands in the file) and size.
+//! is checked is damage (a checksum over the contents), mistaken identity (the whole key stands in the file) and size.
 
 use std::fs::{self, File, FileTimes, OpenOptions};
 use std::io::{self, Read, Write};
@@ -10,14 +10,17 @@ use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
 use tidewright_contract::config::{ExecutionProvider, GraphOptimization};
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::clock;
 use crate::model::source::hex;
 
 /// First bytes of an entry; the number changes with its layout and with the options of the sessions that make the model.
-const MAGIC: &[u8; 8] = b"TWOPT001";
+const MAGIC: &[u8; 8] = b"TWOPT002";
 const DIGEST_BYTES: usize = 32;
-const HEADER_BYTES: usize = MAGIC.len() + 2 * DIGEST_BYTES;
+/// Of the contents. Who starts waits for it: a cryptographic digest takes twenty times as long, and nobody is kept out by it who can write here.
+const CHECKSUM_BYTES: usize = 16;
+const HEADER_BYTES: usize = MAGIC.len() + DIGEST_BYTES + CHECKSUM_BYTES;
 const EXTENSION: &str = "optimized";
 /// Of a file that is being written. One that is older than [`PART_AGE_MAX`] was left by a process that died.
 const PART_EXTENSION: &str = "part";
@@ -129,7 +132,7 @@ impl OptimizedCache {
         }
         let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
         (&file).take(self.bytes_max).read_to_end(&mut bytes)?;
-        let (Some(magic), Some(owner), Some(digest), Some(model)) = (
+        let (Some(magic), Some(owner), Some(checksum), Some(model)) = (
             bytes.get(..MAGIC.len()),
             bytes.get(MAGIC.len()..MAGIC.len() + DIGEST_BYTES),
             bytes.get(MAGIC.len() + DIGEST_BYTES..HEADER_BYTES),
@@ -140,7 +143,7 @@ impl OptimizedCache {
         if magic != MAGIC || owner != key.0 {
             return Err(wrong("not an optimised model of this key"));
         }
-        if Sha256::digest(model)[..] != *digest {
+        if checksum_of(model)[..] != *checksum {
             return Err(wrong("damaged"));
         }
         // The least recently used goes first. A folder that cannot be written serves all the same.
@@ -172,7 +175,7 @@ impl OptimizedCache {
             .and_then(|mut file| {
                 file.write_all(MAGIC)?;
                 file.write_all(&key.0)?;
-                file.write_all(&Sha256::digest(model))?;
+                file.write_all(&checksum_of(model))?;
                 file.write_all(model)
             })
             .and_then(|()| fs::rename(&part, &path));
@@ -211,6 +214,10 @@ impl OptimizedCache {
         }
         Ok(())
     }
+}
+
+fn checksum_of(model: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    xxh3_128(model).to_le_bytes()
 }
 
 #[cfg(test)]

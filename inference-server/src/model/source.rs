@@ -68,39 +68,68 @@ pub fn find(path: &Path) -> Result<PathBuf, LoadError> {
 
 /// The whole file, if it is not longer than the limit.
 pub fn read(file: &Path, bytes_max: u64) -> Result<Vec<u8>, LoadError> {
-    let read_failed = |error: io::Error| {
-        LoadError::new(
-            Reason::ModelLoadFailed,
-            format!("cannot read {}: {error}", file.display()),
-        )
-    };
-    let source = File::open(file).map_err(read_failed)?;
-    let length = source.metadata().map_err(read_failed)?.len();
+    let source = Source::open(file, bytes_max)?;
     let mut bytes = Vec::new();
-    if length <= bytes_max {
-        bytes.reserve_exact(usize::try_from(length).unwrap_or(0));
-        // The file may grow while it is read.
-        source
-            .take(bytes_max + 1)
-            .read_to_end(&mut bytes)
-            .map_err(read_failed)?;
+    bytes.reserve_exact(usize::try_from(source.length).unwrap_or(0));
+    // The file may grow while it is read.
+    let reading = (&source.file).take(bytes_max + 1).read_to_end(&mut bytes);
+    reading.map_err(|error| unreadable(file, &error))?;
+    source.check_length(bytes.len() as u64)?;
+    Ok(bytes)
+}
+
+/// A file that is not longer than the limit, as far as is known before it has been read.
+struct Source<'f> {
+    path: &'f Path,
+    file: File,
+    length: u64,
+    bytes_max: u64,
+}
+
+impl<'f> Source<'f> {
+    fn open(path: &'f Path, bytes_max: u64) -> Result<Self, LoadError> {
+        let opened = File::open(path).and_then(|file| file.metadata().map(|facts| (file, facts.len())));
+        let (file, length) = opened.map_err(|error| unreadable(path, &error))?;
+        let source = Self {
+            path,
+            file,
+            length,
+            bytes_max,
+        };
+        source.check_length(length)?;
+        Ok(source)
     }
-    if length > bytes_max || bytes.len() as u64 > bytes_max {
-        return Err(LoadError::new(
+
+    fn check_length(&self, length: u64) -> Result<(), LoadError> {
+        if length <= self.bytes_max {
+            return Ok(());
+        }
+        Err(LoadError::new(
             Reason::ModelTooLarge,
             format!(
-                "{} has {} bytes, at most {bytes_max} can be read; keep the weights in a file beside it (ONNX external data)",
-                file.display(),
-                length.max(bytes.len() as u64)
+                "{} has {} bytes, at most {} can be read; keep the weights in a file beside it (ONNX external data)",
+                self.path.display(),
+                self.length.max(length),
+                self.bytes_max
             ),
-        ));
+        ))
     }
-    Ok(bytes)
+}
+
+fn unreadable(file: &Path, error: &io::Error) -> LoadError {
+    LoadError::new(
+        Reason::ModelLoadFailed,
+        format!("cannot read {}: {error}", file.display()),
+    )
 }
 
 /// `sha256:` and the hex digits of the model's digest; an error when it is not the expected one.
 pub fn digest(bytes: &[u8], expected: Option<&str>) -> Result<String, LoadError> {
-    let digest = format!("sha256:{}", hex(&Sha256::digest(bytes)));
+    as_expected(&Sha256::digest(bytes), expected)
+}
+
+fn as_expected(digest: &[u8], expected: Option<&str>) -> Result<String, LoadError> {
+    let digest = format!("sha256:{}", hex(digest));
     match expected {
         Some(expected) if expected != digest => Err(LoadError::new(
             Reason::DigestMismatch,
@@ -109,6 +138,9 @@ pub fn digest(bytes: &[u8], expected: Option<&str>) -> Result<String, LoadError>
         _ => Ok(digest),
     }
 }
+
+/// Of a file that is read only for its digest: what fits into the processor's cache.
+const PIECE_BYTES: usize = 256 << 10;
 
 /// A model's file, and the digest that it had when it was checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,6 +152,31 @@ pub struct Pinned {
 }
 
 impl Pinned {
+    /// The model at a path, of which nothing is kept: for whoever needs the digest alone.
+    ///
+    /// # Errors
+    /// As finding, reading and comparing the digest.
+    pub fn of(path: &Path, expected: Option<&str>) -> Result<Self, LoadError> {
+        let file = find(path)?;
+        let source = Source::open(&file, Limits::default().file_bytes)?;
+        let mut hasher = Sha256::new();
+        let mut piece = vec![0; PIECE_BYTES];
+        let mut length = 0;
+        loop {
+            let count = match (&source.file).read(&mut piece) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(unreadable(&file, &error)),
+            };
+            length += count as u64;
+            source.check_length(length)?;
+            hasher.update(piece.get(..count).unwrap_or_default());
+        }
+        let digest = as_expected(&hasher.finalize(), expected)?;
+        Ok(Self { file, digest })
+    }
+
     /// The bytes that were checked, read anew: whoever loads these, and not the file, loads nothing else, whatever becomes of the file.
     ///
     /// # Errors
@@ -176,6 +233,30 @@ mod tests {
             digest(b"abc", Some("sha256:0")).unwrap_err().reason,
             Reason::DigestMismatch
         );
+    }
+
+    #[test]
+    fn the_digest_of_a_file_is_that_of_its_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("model.onnx");
+        for length in [0, 1, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES - 1] {
+            let bytes: Vec<u8> = (0..length).map(|index| (index % 251) as u8).collect();
+            fs::write(&file, &bytes).unwrap();
+            let pinned = Pinned::of(folder.path(), None).unwrap();
+            assert_eq!(pinned.digest, digest(&bytes, None).unwrap());
+            assert_eq!(pinned.file, file);
+            assert_eq!(pinned.read().unwrap(), bytes);
+            let error = Pinned::of(folder.path(), Some("sha256:0")).unwrap_err();
+            assert_eq!(error.reason, Reason::DigestMismatch);
+        }
+        let missing = Pinned::of(&folder.path().join("none"), None).unwrap_err();
+        assert_eq!(missing.reason, Reason::ModelNotFound);
+        File::options()
+            .write(true)
+            .open(&file)
+            .and_then(|file| file.set_len(Limits::default().file_bytes + 1))
+            .unwrap();
+        assert_eq!(Pinned::of(&file, None).unwrap_err().reason, Reason::ModelTooLarge);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::engine::shared::SharedModel;
 use crate::model::onnx::Limits;
 use crate::model::precheck;
 use crate::model::signature::Signature;
-use crate::model::source::LoadError;
+use crate::model::source::{LoadError, Pinned};
 
 /// A model between loading and serving.
 #[derive(Debug)]
@@ -30,7 +30,6 @@ pub struct Opened {
 
 /// Opens a model with the first provider that works.
 pub fn open(model: &ModelConfig, config: &ExecutionConfig, runtime: &Runtime) -> Result<Opened, LoadError> {
-    let (examined, ()) = examine(&model.path, model.digest.as_deref(), |_| ())?;
     let cache = config.optimized_model_cache.as_ref().map(|folder| {
         OptimizedCache::new(folder, config.optimized_model_cache_bytes_max).map_err(|error| {
             LoadError::new(
@@ -43,17 +42,40 @@ pub fn open(model: &ModelConfig, config: &ExecutionConfig, runtime: &Runtime) ->
         })
     });
     let cache = cache.transpose()?;
+    // Where the cache is asked first, of the file nothing is needed but its digest.
+    let is_cpu_first = config.providers.first() == Some(&ExecutionProvider::Cpu);
+    let expected = model.digest.as_deref();
+    let mut source = if cache.is_some() && is_cpu_first {
+        Source {
+            pinned: Pinned::of(&model.path, expected)?,
+            examined: None,
+        }
+    } else {
+        let (examined, ()) = examine(&model.path, expected, |_| ())?;
+        Source {
+            pinned: examined.model.clone(),
+            examined: Some(examined),
+        }
+    };
     let (provider, (plan, first, signature)) = first_working(&config.providers, |provider| {
         let mut plan = SessionPlan {
             runtime: runtime.clone(),
-            model: examined.model.clone(),
+            model: source.pinned.clone(),
             provider,
             intra_op_threads: config.intra_op_threads as usize,
             spinning: config.spinning,
             graph_optimization: config.graph_optimization,
             shared: None,
         };
-        prepare(&mut plan, &examined, config, cache.as_ref())?;
+        // Accelerators keep weights in their own memory and optimise for themselves.
+        let cache = cache.as_ref().filter(|_| provider == ExecutionProvider::Cpu);
+        let kept = cache.map(|cache| (cache, key(&plan)));
+        if let Some((cache, key)) = &kept
+            && let Some((engine, signature)) = open_kept(&mut plan, cache, key)
+        {
+            return Ok((plan, engine, signature));
+        }
+        prepare(&mut plan, source.examined()?, config, kept.as_ref())?;
         let (engine, signature) = open_first(&mut plan)?;
         Ok((plan, engine, signature))
     })?;
@@ -64,7 +86,7 @@ pub fn open(model: &ModelConfig, config: &ExecutionConfig, runtime: &Runtime) ->
     }
     tracing::info!(
         model = model.name,
-        digest = examined.model.digest,
+        digest = plan.model.digest,
         %provider,
         workers,
         rows = ?signature.rows,
@@ -73,10 +95,13 @@ pub fn open(model: &ModelConfig, config: &ExecutionConfig, runtime: &Runtime) ->
     );
     let bytes = match &plan.shared {
         Some(shared) => shared.bytes() + (shared.skeleton().len() as u64).saturating_mul(workers as u64),
-        None => (examined.file_bytes + examined.external_bytes).saturating_mul(workers as u64),
+        None => {
+            let examined = source.examined()?;
+            (examined.file_bytes + examined.external_bytes).saturating_mul(workers as u64)
+        }
     };
     Ok(Opened {
-        digest: examined.model.digest,
+        digest: plan.model.digest.clone(),
         plan,
         signature,
         engines,
@@ -84,33 +109,63 @@ pub fn open(model: &ModelConfig, config: &ExecutionConfig, runtime: &Runtime) ->
     })
 }
 
-/// Tries the model out, unless this has been done before, and optimises it where that pays.
-fn prepare(
-    plan: &mut SessionPlan,
-    examined: &Examined,
-    config: &ExecutionConfig,
-    cache: Option<&OptimizedCache>,
-) -> Result<(), LoadError> {
-    // Accelerators keep weights in their own memory and optimise for themselves.
-    let is_cpu = plan.provider == ExecutionProvider::Cpu;
-    // The digest says nothing about weights beside the file.
-    let cache = cache.filter(|_| is_cpu && examined.external_bytes == 0);
+/// The model's file, and what is known of it once it has been looked at.
+struct Source {
+    pinned: Pinned,
+    examined: Option<Examined>,
+}
+
+impl Source {
+    /// The file is read and checked, if it has not been. It must still be what it was.
+    fn examined(&mut self) -> Result<&Examined, LoadError> {
+        match &mut self.examined {
+            Some(examined) => Ok(examined),
+            slot => Ok(slot.insert(examine(&self.pinned.file, Some(&self.pinned.digest), |_| ())?.0)),
+        }
+    }
+}
+
+fn key(plan: &SessionPlan) -> Key {
     let runtime = format!("{} {}", plan.runtime.version(), plan.runtime.build());
-    let key = Key::new(Parts {
-        digest: &examined.model.digest,
+    Key::new(Parts {
+        digest: &plan.model.digest,
         runtime: &runtime,
         cpu: &cpu_features(),
         provider: plan.provider,
         level: plan.graph_optimization,
-    });
-    if let Some(entry) = cache.and_then(|cache| cache.load(&key))
-        && share(plan, entry.model())
-    {
-        // It was tried out before it was stored.
-        return Ok(());
+    })
+}
+
+/// The first session from what an earlier start has kept: it was checked and tried out before it was stored.
+fn open_kept(plan: &mut SessionPlan, cache: &OptimizedCache, key: &Key) -> Option<(OrtEngine, Signature)> {
+    let entry = cache.load(key)?;
+    if !share(plan, entry.model()) {
+        return None;
     }
+    // It is copied by now, and the session takes as much again for a moment.
+    drop(entry);
+    match plan.open() {
+        Ok(opened) => Some(opened),
+        Err(error) => {
+            tracing::warn!(%error, "a kept model does not load, it is made anew");
+            plan.shared = None;
+            None
+        }
+    }
+}
+
+/// Tries the model out, and optimises it where that pays.
+fn prepare(
+    plan: &mut SessionPlan,
+    examined: &Examined,
+    config: &ExecutionConfig,
+    kept: Option<&(&OptimizedCache, Key)>,
+) -> Result<(), LoadError> {
+    let is_cpu = plan.provider == ExecutionProvider::Cpu;
+    // The digest says nothing about weights beside the file.
+    let kept = kept.filter(|_| examined.external_bytes == 0);
     // One session has nothing to share.
-    let is_wanted = is_cpu && (cache.is_some() || workers(config, plan.provider) > 1);
+    let is_wanted = is_cpu && (kept.is_some() || workers(config, plan.provider) > 1);
     let optimized = if config.load_in_child {
         let file = is_wanted.then(memory_file).transpose()?;
         // One item: crashes come from loading and from the first run, the sizes are tried by the warm-up.
@@ -143,8 +198,8 @@ fn prepare(
         tracing::warn!(%error, "the optimised model is not used, every session gets weights of its own");
         return Ok(());
     }
-    if let Some(cache) = cache
-        && let Err(error) = cache.store(&key, &optimized)
+    if let Some((cache, key)) = kept
+        && let Err(error) = cache.store(key, &optimized)
     {
         tracing::warn!(%error, "the optimised model is not kept");
     }

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
+use xxhash_rust::xxh3::xxh3_128;
+
 use crate::support::{Client, Server, model};
 
 /// Field 11 of stat, cminflt: what children that were waited for have cost; 0 when there was none.
@@ -56,6 +58,13 @@ fn a_model_is_tried_out_and_optimised_once() {
     fs::write(&file, &whole[..whole.len() / 2]).unwrap();
     assert_eq!(start(true), (true, without.clone()), "half an entry is none");
     assert_eq!(fs::read(&file).unwrap(), whole, "it was made anew");
+    assert_eq!(start(true), (false, without.clone()));
+
+    // Whole, ours, and no model: the key is kept, and the checksum is right.
+    let mut nothing = whole[..40].to_vec();
+    nothing.extend_from_slice(&xxh3_128(b"").to_le_bytes());
+    fs::write(&file, nothing).unwrap();
+    assert_eq!(start(true), (true, without.clone()), "what does not load is made anew");
     assert_eq!(start(true), (false, without));
     assert_eq!(files().len(), 1);
 }
