@@ -161,7 +161,7 @@ impl Serving {
         }
         // Whom an urgent one waits for is known when it has been read.
         let ahead = self.queue.ahead_of(Priority::default());
-        if ahead.is_zero() || self.queue.is_ranked() {
+        if ahead.is_zero() || self.queue.is_ranked(clock::wall_millis()) {
             return Ok(());
         }
         self.check_time(ahead, Duration::ZERO, deadline.saturating_duration_since(clock::now()))
@@ -215,7 +215,9 @@ impl Serving {
     /// Puts the request into the queue, in parts no larger than a batch, and waits for all of them.
     async fn run(&self, request: Request, deadline: Instant) -> Result<Outputs, Error> {
         let (rows, priority) = (request.rows, request.priority);
-        self.queue.saw(priority);
+        if priority != Priority::default() {
+            self.queue.saw_rank(clock::wall_millis());
+        }
         let parts = self.parts(request)?;
         let trace = trace::link();
         let (work, replies): (Vec<_>, Vec<_>) = parts

@@ -152,17 +152,15 @@ impl<T> Queue<T> {
         self.len() >= self.capacity
     }
 
-    /// A request of this priority has come.
-    pub fn saw(&self, priority: Priority) {
-        if priority != Priority::default() {
-            let until = clock::wall_millis().saturating_add(RANKED_MILLIS);
-            self.ranked_until.store(until, Ordering::Relaxed);
-        }
+    /// A request has come that is more or less urgent than others, at this time of the clock on the wall.
+    pub fn saw_rank(&self, now_millis: u64) {
+        self.ranked_until
+            .store(now_millis.saturating_add(RANKED_MILLIS), Ordering::Relaxed);
     }
 
     /// Whether some requests of late were more or less urgent than others: then nobody knows whom one waits for that has not been read.
-    pub fn is_ranked(&self) -> bool {
-        clock::wall_millis() < self.ranked_until.load(Ordering::Relaxed)
+    pub fn is_ranked(&self, now_millis: u64) -> bool {
+        now_millis < self.ranked_until.load(Ordering::Relaxed)
     }
 
     /// Work that waits and goes before an entry of this priority, as far as is known. Without the lock.

@@ -101,6 +101,18 @@ fn under_many_threads_each_entry_is_pulled_once_or_cancelled_and_the_depth_retur
 }
 
 #[test]
+fn a_priority_is_remembered_for_five_minutes_after_the_last_request_that_had_one() {
+    let queue: Arc<Queue<()>> = Queue::new(3, Policy::fixed_delay(1, Duration::ZERO), Box::new(|_| {}));
+    assert!(!queue.is_ranked(1_000_000));
+    for seen in [1_000_000, 1_200_000] {
+        queue.saw_rank(seen);
+        assert!(queue.is_ranked(seen));
+        assert!(queue.is_ranked(seen + 299_999));
+        assert!(!queue.is_ranked(seen + 300_000));
+    }
+}
+
+#[test]
 fn all_parts_or_none() {
     let policy = Policy::fixed_delay(1, Duration::ZERO);
     let queue = Queue::new(3, policy, Box::new(|_| {}));

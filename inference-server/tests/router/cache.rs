@@ -3,6 +3,8 @@
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tidewright_contract::config::{MemoryCacheConfig, RedisCacheConfig, ServeConfig};
@@ -67,6 +69,34 @@ async fn identical_requests_run_once_together_and_not_at_all_later() {
         (runs(&server) - 2.0).abs() < f64::EPSILON,
         "other values are another request"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_there_is_answered_while_there_is_no_room_for_more() {
+    let mut config = cached(true, None);
+    config.batcher.max_batch_size = 1;
+    config.limits.queue_capacity = 20;
+    let server = server(&config);
+    ask(&server).await;
+    let refused = Arc::new(AtomicUsize::new(0));
+    let mut others = JoinSet::new();
+    // Each is another request, and one takes the worker some 60 ms: right after one was refused there is no room for the next.
+    for number in 0..1000 {
+        if refused.load(Ordering::Relaxed) > 0 {
+            break;
+        }
+        let (server, refused) = (server.clone(), Arc::clone(&refused));
+        others.spawn(async move {
+            let body = format!("{{\"features\":[{}]}}", number + 2);
+            let status = server.post("/api/v1/predict", body).await.status;
+            refused.fetch_add(usize::from(status == 429), Ordering::Relaxed);
+            status
+        });
+        tokio::task::yield_now().await;
+    }
+    ask(&server).await;
+    let statuses = others.join_all().await;
+    assert!(statuses.contains(&429), "{statuses:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

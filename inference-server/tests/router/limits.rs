@@ -1,9 +1,12 @@
 //! What is refused, when, and how it is counted.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Request;
-use http_body_util::Full;
+use http_body_util::{Full, StreamBody};
+use hyper::body::Frame;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -220,6 +223,43 @@ async fn bodies_beyond_what_there_is_for_all_are_refused_and_the_bytes_come_back
     drop(others);
     for _ in 0..10 {
         assert_eq!(server.post("/api/v1/predict", fits()).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn what_a_body_becomes_counts_besides_its_bytes() {
+    let mut config = config(&["affine"]);
+    config.limits.bodies_bytes_max = 10 * 1024;
+    config.limits.body_bytes_max = 10 * 1024;
+    let server = server(&config);
+    let mut others = server.app.bodies.room();
+    others.grow(4 * 1024).unwrap();
+    // 1,400 numbers of two bytes each, and of four each as a tensor; and a body as long of four.
+    let numbers = infer([350, 4], &json!({}));
+    let few = infer([1, 4], &json!({}));
+    let few = format!("{few}{}", " ".repeat(numbers.len() - few.len()));
+    assert_eq!(server.post("/v2/models/affine/infer", few).await.status, 200);
+    let refused = server.post("/v2/models/affine/infer", numbers.clone()).await;
+    assert_eq!(refused.status, 429, "{}", refused.text);
+    assert!(refused.error().contains("bodies of other requests"), "{}", refused.text);
+    drop(others);
+    assert_eq!(server.post("/v2/models/affine/infer", numbers).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_408_and_504_where_the_caller_gives_it_no_time() {
+    let mut config = config(&["affine"]);
+    config.limits.timeout_seconds = 1;
+    let server = server(&config);
+    for (told, expected) in [(Some("100"), 504), (None, 408), (Some("60000"), 408)] {
+        let request = Request::post("/v2/models/affine/infer");
+        let request = match told {
+            Some(millis) => request.header("x-envoy-expected-rq-timeout-ms", millis),
+            None => request,
+        };
+        let never = StreamBody::new(futures::stream::pending::<Result<Frame<Bytes>, Infallible>>());
+        let answer = server.app.handle(request.body(never).unwrap()).await;
+        assert_eq!(answer.status(), expected, "{told:?}");
     }
 }
 
