@@ -8,5 +8,6 @@ cd "$(dirname "$0")/../.."
 target=${CARGO_TARGET_DIR:-target}
 cargo build --quiet --locked --release -p tidewright-server
 ORT_DYLIB_PATH=$(inference-server/fetch-onnxruntime.sh)
-export ORT_DYLIB_PATH PYTHONDONTWRITEBYTECODE=1
+# The library reports to its makers unless it is told not to.
+export ORT_DYLIB_PATH PYTHONDONTWRITEBYTECODE=1 ORT_DISABLE_TELEMETRY=1
 python3 inference-server/conformance/conformance.py --server "$target/release/inference-server" --out "$target/conformance" "$@"

@@ -264,6 +264,8 @@ fn fresh_dir(path: &Path) -> Result<PathBuf> {
 fn python(arguments: &[&std::ffi::OsStr]) -> Result<String> {
     let output = Command::new("python3")
         .args(arguments)
+        // ONNX Runtime reports to its makers unless it is told not to.
+        .env("ORT_DISABLE_TELEMETRY", "1")
         .output()
         .context("running python3")?;
     if !output.status.success() {

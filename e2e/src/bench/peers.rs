@@ -16,6 +16,9 @@ use crate::{images, paths};
 /// Names of the servers of others, as their files in inference-server/bench.
 pub(super) const PEERS: [&str; 5] = ["mosec", "fastapi", "triton", "mlserver", "kserve"];
 
+/// ONNX Runtime's own reports to its makers: a thread, files and facts about the machine in every process that loads it.
+pub(super) const TELEMETRY_OFF: &str = "ORT_DISABLE_TELEMETRY";
+
 /// A model, and what it is asked.
 #[derive(Clone)]
 pub(super) struct Workload {
@@ -119,6 +122,8 @@ impl Field {
             environment: vec![
                 ("TMPDIR".to_owned(), self.scratch.path().to_owned()),
                 ("PYTHONDONTWRITEBYTECODE".to_owned(), PathBuf::from("1")),
+                // As our server does.
+                (TELEMETRY_OFF.to_owned(), PathBuf::from("1")),
             ],
             requests: Arc::clone(&workload.requests),
             kind: Kind::Peer,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::closed_loop;
-use super::peers::{Field, Workload};
+use super::peers::{Field, TELEMETRY_OFF, Workload};
 use super::rows::{Bench, Outcome, in_turn};
 use super::sides::{self, Side};
 use super::text_part::Texts;
@@ -114,6 +114,7 @@ fn session_alone(field: &Field, work: &Workload) -> Result<f64> {
         .arg(program)
         .args(arguments)
         .args(["--address", "none:0"])
+        .env(TELEMETRY_OFF, "1")
         .output()
         .context("start taskset (package util-linux)")?;
     ensure!(

@@ -12,6 +12,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Value, json};
 use tidewright_contract::routes;
 
+use super::peers::TELEMETRY_OFF;
 use crate::load::Request;
 use crate::load::digits::Infer;
 use crate::paths;
@@ -111,6 +112,7 @@ fn text(random: &mut Xoshiro256PlusPlus, items: usize, length: usize, output: &s
 fn answers(asked: Asked<'_>, bodies: &[Value]) -> Result<Vec<Vec<f32>>> {
     let folder = paths::repository_dir().join("inference-server/bench");
     let mut child = Command::new(asked.python)
+        .env(TELEMETRY_OFF, "1")
         .arg("-B")
         .arg(folder.join("answers.py"))
         .args([

@@ -93,13 +93,13 @@ pub fn open(model: &ModelConfig, config: &ExecutionConfig, runtime: &Runtime) ->
         shared_bytes = plan.shared.as_ref().map_or(0, |shared| shared.bytes()),
         "model loaded"
     );
-    let bytes = match &plan.shared {
-        Some(shared) => shared.bytes() + (shared.skeleton().len() as u64).saturating_mul(workers as u64),
-        None => {
-            let examined = source.examined()?;
-            (examined.file_bytes + examined.external_bytes).saturating_mul(workers as u64)
-        }
+    let (once, each) = if let Some(shared) = &plan.shared {
+        (shared.bytes(), shared.skeleton().len() as u64)
+    } else {
+        let examined = source.examined()?;
+        (0, examined.file_bytes + examined.external_bytes)
     };
+    let bytes = once + each.saturating_mul(workers as u64);
     Ok(Opened {
         digest: plan.model.digest.clone(),
         plan,

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{path, run};
+use crate::support::{command, path, run};
 
 fn json(arguments: &[&str]) -> Value {
     let output = run(arguments);
@@ -122,4 +122,24 @@ fn bench_measures_each_batch_size() {
         "json",
     ]);
     assert_eq!(tokens["freeDimension"], 64);
+}
+
+#[test]
+fn the_runtime_leaves_nothing_behind_and_reports_to_nobody() {
+    let (home, scratch) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let output = command(&["inspect", &file("affine")])
+        .env("HOME", home.path())
+        .env("TMPDIR", scratch.path())
+        .env_remove("XDG_CACHE_HOME")
+        .env_remove("ORT_DISABLE_TELEMETRY")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    for folder in [&home, &scratch] {
+        let left: Vec<_> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
 }

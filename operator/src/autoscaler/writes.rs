@@ -277,7 +277,7 @@ mod tests {
         let mut writes = Writes::of(&writer);
         let many = |more: usize| {
             let all = (0..WRITES_AT_ONCE + more).map(|number| Write {
-                key: ServiceKey::new("demo", &format!("s{number}")),
+                key: ServiceKey::new("demo", format!("s{number}")),
                 ..write("silent", 3)
             });
             all.collect()
