@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::fixtures;
 
 const NAMESPACE: &str = "monitoring";
-/// Seconds without Prometheus; 600 for the full length of what users are promised.
+/// Seconds without Prometheus, 600 for the ten minutes in which nothing may shrink in any mode.
 const OUTAGE_SECONDS: &str = "TIDEWRIGHT_E2E_OUTAGE_SECONDS";
 
 /// How long Prometheus is away in a test: so long that what is to be seen can be, or longer where somebody asks for it.

@@ -18,7 +18,7 @@ use crate::model::source::hex;
 /// First bytes of an entry; the number changes with its layout and with the options of the sessions that make the model.
 const MAGIC: &[u8; 8] = b"TWOPT002";
 const DIGEST_BYTES: usize = 32;
-/// Of the contents. Who starts waits for it: a cryptographic digest takes twenty times as long, and nobody is kept out by it who can write here.
+/// Of the contents. Who starts waits for it: a cryptographic digest takes many times as long, and keeps nobody out who can write here.
 const CHECKSUM_BYTES: usize = 16;
 const HEADER_BYTES: usize = MAGIC.len() + DIGEST_BYTES + CHECKSUM_BYTES;
 const EXTENSION: &str = "optimized";
@@ -55,7 +55,9 @@ impl Key {
             provider,
             level,
         } = parts;
-        for part in [digest, runtime, cpu, provider.as_str(), level.as_str()] {
+        // What is kept is not checked again: another version of the server may check more.
+        let server = env!("CARGO_PKG_VERSION");
+        for part in [server, digest, runtime, cpu, provider.as_str(), level.as_str()] {
             hasher.update((part.len() as u64).to_le_bytes());
             hasher.update(part.as_bytes());
         }

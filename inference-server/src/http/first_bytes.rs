@@ -3,11 +3,14 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
+
+use super::calls::Calls;
 
 /// What a client of HTTP/2 begins with (RFC 9113, 3.4); whoever differs from it speaks HTTP/1.1.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -20,15 +23,18 @@ pub struct FirstBytes<S> {
     waiting: Option<Pin<Box<Sleep>>>,
     /// Bytes of the preface that have come.
     seen: usize,
+    /// Is told if it is HTTP/2.
+    calls: Arc<Calls>,
 }
 
 impl<S> FirstBytes<S> {
     /// Nothing has come yet, and so much may pass.
-    pub fn new(stream: S, within: Duration) -> Self {
+    pub fn new(stream: S, within: Duration, calls: Arc<Calls>) -> Self {
         Self {
             stream,
             waiting: Some(Box::pin(sleep(within))),
             seen: 0,
+            calls,
         }
     }
 
@@ -37,7 +43,11 @@ impl<S> FirstBytes<S> {
         let rest = PREFACE.get(self.seen..).unwrap_or_default();
         let alike = bytes.iter().zip(rest).take_while(|(given, due)| given == due).count();
         self.seen += alike;
-        alike < bytes.len() || self.seen == PREFACE.len()
+        if self.seen == PREFACE.len() {
+            self.calls.are_http2();
+            return true;
+        }
+        alike < bytes.len()
     }
 }
 
@@ -105,7 +115,7 @@ mod tests {
     /// What a read after `first` says when nothing follows for ten times as long.
     async fn silence_after(first: &[u8]) -> Option<io::ErrorKind> {
         let (mut client, server) = duplex(256);
-        let mut server = FirstBytes::new(server, WITHIN);
+        let mut server = FirstBytes::new(server, WITHIN, Calls::new());
         client.write_all(first).await.unwrap();
         let mut buffer = vec![0; first.len()];
         server.read_exact(&mut buffer).await.unwrap();

@@ -4,18 +4,17 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -23,7 +22,9 @@ use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
+use tokio_util::task::TaskTracker;
 
+use super::calls::{Calls, OfCall};
 use super::first_bytes::FirstBytes;
 
 /// A connection on which a write does not wait for ever.
@@ -69,10 +70,10 @@ pub async fn serve<H, F, B>(listener: TcpListener, settings: Settings, mut stop:
 where
     H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
     F: Future<Output = Response<B>> + Send,
-    B: Body<Data = Bytes, Error: Error + Send + Sync> + Send + 'static,
+    B: Body<Data = Bytes, Error: Error + Send + Sync> + Send + Unpin + 'static,
 {
     let places = Arc::new(Semaphore::new(settings.connections_max));
-    let graceful = GracefulShutdown::new();
+    let connections = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -80,7 +81,7 @@ where
             accepted = accept(&listener, &places) => accepted,
         };
         match accepted {
-            Ok((stream, place)) => connect(stream, Some(place), &settings, &stop, &graceful, &handler),
+            Ok((stream, place)) => connect(stream, Some(place), &settings, &stop, &connections, &handler),
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -91,11 +92,12 @@ where
     // microseconds between the last look and the close is; whoever still connects now has missed the whole grace.
     // They take no place: at the limit the places are held by connections that are closed only after this, and the backlog is bounded by itself.
     while let Some(Ok((stream, _))) = accept_now(&listener).await {
-        connect(stream, None, &settings, &stop, &graceful, &handler);
+        connect(stream, None, &settings, &stop, &connections, &handler);
     }
     drop(listener);
     told(&mut stop.serving_ends).await;
-    graceful.shutdown().await;
+    connections.close();
+    connections.wait().await;
 }
 
 /// Waits until the flag is true; a sender that is gone counts as true.
@@ -124,12 +126,12 @@ fn connect<H, F, B>(
     place: Option<OwnedSemaphorePermit>,
     settings: &Settings,
     stop: &Stop,
-    graceful: &GracefulShutdown,
+    connections: &TaskTracker,
     handler: &Arc<H>,
 ) where
     H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
     F: Future<Output = Response<B>> + Send,
-    B: Body<Data = Bytes, Error: Error + Send + Sync> + Send + 'static,
+    B: Body<Data = Bytes, Error: Error + Send + Sync> + Send + Unpin + 'static,
 {
     // Answers are written whole: waiting to fill a segment would only delay them.
     let _ = stream.set_nodelay(true);
@@ -151,24 +153,27 @@ fn connect<H, F, B>(
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_header_list_size(HEAD_BYTES_MAX);
-    let handler = Arc::clone(handler);
-    let service = service_fn(move |request| {
-        let handler = Arc::clone(&handler);
-        async move { Ok::<_, Infallible>(handler(request).await) }
-    });
+    let calls = Calls::new();
+    let service = {
+        let (handler, calls) = (Arc::clone(handler), Arc::clone(&calls));
+        service_fn(move |request: Request<Incoming>| {
+            let handler = Arc::clone(&handler);
+            let call = (request.version() == Version::HTTP_2).then(|| calls.begin());
+            async move { Ok::<_, Infallible>(handler(request).await.map(|body| OfCall::new(body, call))) }
+        })
+    };
     // Who does not read keeps what is written for him, and the place of his connection. The timer runs only while a write waits.
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(settings.idle_timeout));
     let stream = Box::pin(stream);
-    let watcher = graceful.watcher();
     let open = Open::new(settings.connections.clone());
-    let (tls, serving_ends) = (settings.tls.clone(), stop.serving_ends.clone());
+    let (tls, mut serving_ends) = (settings.tls.clone(), stop.serving_ends.clone());
     let idle_timeout = settings.idle_timeout;
-    tokio::spawn(async move {
+    connections.spawn(async move {
         let _held = (place, open);
         let stream = match tls {
             None => Either::Left(stream),
-            Some(tls) => match shake_hands(&tls, stream, serving_ends).await {
+            Some(tls) => match shake_hands(&tls, stream, &mut serving_ends).await {
                 Ok(stream) => Either::Right(Box::new(stream)),
                 Err(error) => {
                     tracing::debug!(%error, "no TLS connection");
@@ -176,9 +181,22 @@ fn connect<H, F, B>(
                 }
             },
         };
-        let stream = FirstBytes::new(stream, idle_timeout);
-        let connection = builder.serve_connection(TokioIo::new(stream), service);
-        if let Err(error) = watcher.watch(connection.into_owned()).await {
+        let stream = FirstBytes::new(stream, idle_timeout, Arc::clone(&calls));
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service).into_owned());
+        let ended = tokio::select! {
+            biased;
+            ended = connection.as_mut() => Some(ended),
+            () = told(&mut serving_ends) => None,
+            () = calls.idle(idle_timeout) => None,
+        };
+        let ended = if let Some(ended) = ended {
+            ended
+        } else {
+            // What is under way is answered.
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        };
+        if let Err(error) = ended {
             // Resets and idle timeouts are the client's business.
             tracing::debug!(error, "connection ended");
         }
@@ -189,11 +207,11 @@ fn connect<H, F, B>(
 async fn shake_hands(
     tls: &TlsAcceptor,
     stream: Stream,
-    mut serving_ends: watch::Receiver<bool>,
+    serving_ends: &mut watch::Receiver<bool>,
 ) -> io::Result<TlsStream<Stream>> {
     tokio::select! {
         shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)) => shaken?,
-        () = told(&mut serving_ends) => Err(io::Error::other("the port stops")),
+        () = told(serving_ends) => Err(io::Error::other("the port stops")),
     }
 }
 

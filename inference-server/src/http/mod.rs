@@ -5,6 +5,7 @@ pub mod admin;
 pub mod app;
 pub mod body;
 pub mod call;
+pub mod calls;
 pub mod coding;
 pub mod first_bytes;
 pub mod format;

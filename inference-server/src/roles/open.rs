@@ -42,44 +42,44 @@ pub fn open(model: &ModelConfig, config: &ExecutionConfig, runtime: &Runtime) ->
         })
     });
     let cache = cache.transpose()?;
-    // Where the cache is asked first, of the file nothing is needed but its digest.
-    let is_cpu_first = config.providers.first() == Some(&ExecutionProvider::Cpu);
     let expected = model.digest.as_deref();
-    let mut source = if cache.is_some() && is_cpu_first {
-        Source {
-            pinned: Pinned::of(&model.path, expected)?,
-            examined: None,
-        }
+    let plan = |model: Pinned, provider| SessionPlan {
+        runtime: runtime.clone(),
+        model,
+        provider,
+        intra_op_threads: config.intra_op_threads as usize,
+        spinning: config.spinning,
+        graph_optimization: config.graph_optimization,
+        shared: None,
+    };
+    // Where the cache is asked first, of the file nothing is needed but its digest: a start that finds nothing reads it once more.
+    let is_cpu_first = config.providers.first() == Some(&ExecutionProvider::Cpu);
+    let kept = match cache.as_ref().filter(|_| is_cpu_first) {
+        Some(cache) => open_kept(plan(Pinned::of(&model.path, expected)?, ExecutionProvider::Cpu), cache),
+        None => None,
+    };
+    let (plan, first, signature, file_bytes) = if let Some((plan, first, signature)) = kept {
+        (plan, first, signature, 0)
     } else {
         let (examined, ()) = examine(&model.path, expected, |_| ())?;
-        Source {
-            pinned: examined.model.clone(),
-            examined: Some(examined),
-        }
+        let (_, (plan, first, signature)) = first_working(&config.providers, |provider| {
+            // Accelerators keep weights in their own memory and optimise for themselves; and the digest says nothing about weights beside the file.
+            let is_kept = provider == ExecutionProvider::Cpu && examined.external_bytes == 0;
+            let cache = cache.as_ref().filter(|_| is_kept);
+            if let Some(found) = cache
+                .filter(|_| !is_cpu_first)
+                .and_then(|cache| open_kept(plan(examined.model.clone(), provider), cache))
+            {
+                return Ok(found);
+            }
+            let mut plan = plan(examined.model.clone(), provider);
+            prepare(&mut plan, &examined, config, cache)?;
+            let (engine, signature) = open_first(&mut plan)?;
+            Ok((plan, engine, signature))
+        })?;
+        (plan, first, signature, examined.file_bytes + examined.external_bytes)
     };
-    let (provider, (plan, first, signature)) = first_working(&config.providers, |provider| {
-        let mut plan = SessionPlan {
-            runtime: runtime.clone(),
-            model: source.pinned.clone(),
-            provider,
-            intra_op_threads: config.intra_op_threads as usize,
-            spinning: config.spinning,
-            graph_optimization: config.graph_optimization,
-            shared: None,
-        };
-        // Accelerators keep weights in their own memory and optimise for themselves.
-        let cache = cache.as_ref().filter(|_| provider == ExecutionProvider::Cpu);
-        let kept = cache.map(|cache| (cache, key(&plan)));
-        if let Some((cache, key)) = &kept
-            && let Some((engine, signature)) = open_kept(&mut plan, cache, key)
-        {
-            return Ok((plan, engine, signature));
-        }
-        prepare(&mut plan, source.examined()?, config, kept.as_ref())?;
-        let (engine, signature) = open_first(&mut plan)?;
-        Ok((plan, engine, signature))
-    })?;
-    let workers = workers(config, provider);
+    let workers = workers(config, plan.provider);
     let mut engines = vec![first];
     for _ in 1..workers {
         engines.push(plan.open()?.0);
@@ -87,17 +87,15 @@ pub fn open(model: &ModelConfig, config: &ExecutionConfig, runtime: &Runtime) ->
     tracing::info!(
         model = model.name,
         digest = plan.model.digest,
-        %provider,
+        provider = %plan.provider,
         workers,
         rows = ?signature.rows,
         shared_bytes = plan.shared.as_ref().map_or(0, |shared| shared.bytes()),
         "model loaded"
     );
-    let (once, each) = if let Some(shared) = &plan.shared {
-        (shared.bytes(), shared.skeleton().len() as u64)
-    } else {
-        let examined = source.examined()?;
-        (0, examined.file_bytes + examined.external_bytes)
+    let (once, each) = match &plan.shared {
+        Some(shared) => (shared.bytes(), shared.skeleton().len() as u64),
+        None => (0, file_bytes),
     };
     let bytes = once + each.saturating_mul(workers as u64);
     Ok(Opened {
@@ -107,22 +105,6 @@ pub fn open(model: &ModelConfig, config: &ExecutionConfig, runtime: &Runtime) ->
         engines,
         bytes,
     })
-}
-
-/// The model's file, and what is known of it once it has been looked at.
-struct Source {
-    pinned: Pinned,
-    examined: Option<Examined>,
-}
-
-impl Source {
-    /// The file is read and checked, if it has not been. It must still be what it was.
-    fn examined(&mut self) -> Result<&Examined, LoadError> {
-        match &mut self.examined {
-            Some(examined) => Ok(examined),
-            slot => Ok(slot.insert(examine(&self.pinned.file, Some(&self.pinned.digest), |_| ())?.0)),
-        }
-    }
 }
 
 fn key(plan: &SessionPlan) -> Key {
@@ -137,18 +119,17 @@ fn key(plan: &SessionPlan) -> Key {
 }
 
 /// The first session from what an earlier start has kept: it was checked and tried out before it was stored.
-fn open_kept(plan: &mut SessionPlan, cache: &OptimizedCache, key: &Key) -> Option<(OrtEngine, Signature)> {
-    let entry = cache.load(key)?;
-    if !share(plan, entry.model()) {
+fn open_kept(mut plan: SessionPlan, cache: &OptimizedCache) -> Option<(SessionPlan, OrtEngine, Signature)> {
+    let entry = cache.load(&key(&plan))?;
+    if !share(&mut plan, entry.model()) {
         return None;
     }
     // It is copied by now, and the session takes as much again for a moment.
     drop(entry);
     match plan.open() {
-        Ok(opened) => Some(opened),
+        Ok((engine, signature)) => Some((plan, engine, signature)),
         Err(error) => {
             tracing::warn!(%error, "a kept model does not load, it is made anew");
-            plan.shared = None;
             None
         }
     }
@@ -159,13 +140,11 @@ fn prepare(
     plan: &mut SessionPlan,
     examined: &Examined,
     config: &ExecutionConfig,
-    kept: Option<&(&OptimizedCache, Key)>,
+    cache: Option<&OptimizedCache>,
 ) -> Result<(), LoadError> {
     let is_cpu = plan.provider == ExecutionProvider::Cpu;
-    // The digest says nothing about weights beside the file.
-    let kept = kept.filter(|_| examined.external_bytes == 0);
     // One session has nothing to share.
-    let is_wanted = is_cpu && (kept.is_some() || workers(config, plan.provider) > 1);
+    let is_wanted = is_cpu && (cache.is_some() || workers(config, plan.provider) > 1);
     let optimized = if config.load_in_child {
         let file = is_wanted.then(memory_file).transpose()?;
         // One item: crashes come from loading and from the first run, the sizes are tried by the warm-up.
@@ -198,8 +177,8 @@ fn prepare(
         tracing::warn!(%error, "the optimised model is not used, every session gets weights of its own");
         return Ok(());
     }
-    if let Some((cache, key)) = kept
-        && let Err(error) = cache.store(key, &optimized)
+    if let Some(cache) = cache
+        && let Err(error) = cache.store(&key(plan), &optimized)
     {
         tracing::warn!(%error, "the optimised model is not kept");
     }

@@ -28,7 +28,16 @@ fn calls_in_the_queue_are_answered_before_the_end() {
             });
         }
         let mut admin = Client::connect(server.admin).unwrap();
-        while !admin.get("/metrics").unwrap().body.contains("ml_requests_in_flight 20") {
+        // Under way and done together: that only grows, however late one looks.
+        let taken = |metrics: &str| {
+            let of = |series: &str| {
+                let line = metrics.lines().find_map(|line| line.strip_prefix(series));
+                line.map_or(0, |value| value.trim().parse::<u32>().unwrap())
+            };
+            of("ml_requests_in_flight ")
+                + of("ml_predictions_total{model=\"slow\",model_version=\"1\",status=\"success\"} ")
+        };
+        while taken(&admin.get("/metrics").unwrap().body) < 20 {
             tokio::task::yield_now().await;
         }
         server.signal("TERM");

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Version};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Empty, Full, StreamBody};
+use hyper::body::Frame;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use crate::grpc::runtime;
-use crate::support::{Client, Server, model};
+use crate::support::{Client, Server, configured, model};
 
 const BODY: &str = r#"{"features":[1,2,3,4]}"#;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -49,6 +50,56 @@ fn many_streams_share_a_connection_and_each_gets_its_own_answer() {
     });
     let metrics = Client::connect(server.admin).unwrap().get("/metrics").unwrap().body;
     assert!(metrics.contains("http_requests_total{route=\"/api/v1/predict\",method=\"POST\",code=\"200\"} 500"));
+}
+
+/// Closed is a connection of which hyper's client, which answers every ping, says that it has ended.
+#[test]
+fn a_connection_without_calls_is_closed_at_the_idle_timeout_and_one_with_a_call_is_not() {
+    let path = model("affine");
+    let server = configured(&serde_json::json!({
+        "models": [{"name": "affine", "path": path.split_once('=').unwrap().1}],
+        "limits": {"idleTimeoutSeconds": 1},
+    }));
+    let patience = Duration::from_secs(20);
+    runtime().block_on(async {
+        let connect = async || {
+            let stream = tokio::net::TcpStream::connect(server.http).await.unwrap();
+            let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+                .await
+                .unwrap();
+            (sender, tokio::spawn(connection))
+        };
+        let (_idle, ended) = connect().await;
+        let begun = tokio::time::Instant::now();
+        let ended = tokio::time::timeout(patience, ended).await.expect("it is closed");
+        ended.unwrap().unwrap();
+        assert!(begun.elapsed() >= Duration::from_millis(900), "{:?}", begun.elapsed());
+
+        // A call that takes three times as long.
+        let (mut sender, ended) = connect().await;
+        let (parts, body) = tokio::sync::mpsc::channel::<&str>(1);
+        let body = futures::stream::unfold(body, async |mut parts| {
+            let part = parts.recv().await?;
+            Some((Ok::<_, std::convert::Infallible>(Frame::data(Bytes::from(part))), parts))
+        });
+        let request = Request::post("http://test/api/v1/predict").body(StreamBody::new(body).boxed_unsync());
+        let answer = tokio::spawn(sender.send_request(request.unwrap()));
+        let (first, second) = BODY.split_at(10);
+        parts.send(first).await.unwrap();
+        // The pace of a slow client.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let quick = Request::get("http://test/health").body(Empty::new().boxed_unsync());
+        let quick = sender.send_request(quick.unwrap()).await;
+        assert_eq!(quick.expect("nobody has said that the connection ends").status(), 200);
+        parts.send(second).await.unwrap();
+        drop(parts);
+        let answer = tokio::time::timeout(patience, answer).await.unwrap().unwrap().unwrap();
+        assert_eq!(answer.status(), 200);
+        let ended = tokio::time::timeout(patience, ended)
+            .await
+            .expect("it is closed afterwards");
+        ended.unwrap().unwrap();
+    });
 }
 
 /// A frame: length, kind, flags, stream, payload.

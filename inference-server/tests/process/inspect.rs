@@ -125,7 +125,7 @@ fn bench_measures_each_batch_size() {
 }
 
 #[test]
-fn the_runtime_leaves_nothing_behind_and_reports_to_nobody() {
+fn the_runtime_leaves_no_traces_of_its_telemetry_behind() {
     let (home, scratch) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let output = command(&["inspect", &file("affine")])
         .env("HOME", home.path())

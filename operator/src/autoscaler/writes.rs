@@ -1,5 +1,5 @@
-//! Numbers on their way to the API server. Who is slow to take one holds up the service that it is of, and nobody else: the looks go on, and the next
-//! number of that service waits until the one before has come to an end.
+//! Numbers on their way to the API server. One that is slow to be taken holds up the service that it is of: the looks go on, and what is decided of that
+//! service meanwhile is decided anew when the write has come to an end. Others wait only where there are as many slow ones as there may be at a time.
 
 use std::collections::BTreeMap;
 use std::future::pending;
@@ -22,7 +22,7 @@ use crate::metrics::Metrics;
 
 /// Writes at a time.
 const WRITES_AT_ONCE: usize = 16;
-/// Longest time of one write: what is decided meanwhile waits for it.
+/// Longest time of one write.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Costs of pods that are written at a time before a pool shrinks.
 const COSTS_AT_ONCE: usize = 8;
@@ -111,7 +111,11 @@ impl<'w> Writes<'w> {
     pub(super) fn problems(&mut self) -> &BTreeMap<ServiceKey, String> {
         let under_way = &self.under_way;
         self.problems.retain(|key, _| under_way.contains_key(key));
-        let ended = std::mem::take(&mut self.ended);
+        // The pools of a service are judged together, as they were begun.
+        let (ended, still): (Vec<_>, Vec<_>) = std::mem::take(&mut self.ended)
+            .into_iter()
+            .partition(|(key, _)| !under_way.contains_key(key));
+        self.ended = still;
         for (key, _) in &ended {
             self.problems.remove(key);
         }
@@ -147,7 +151,8 @@ impl Writer {
         if self.may_write.now() {
             self.say_who_goes_first(&key, costs).await;
         }
-        if !self.may_write.now() {
+        // What has not been sent at the end is left to whoever leads next.
+        if !self.may_write.now() || self.turns.is_closed() {
             return (key, None);
         }
         let scaling = scale::scale(&self.client, &key.namespace, &deployment, &uid, step.from, step.to);
@@ -210,13 +215,18 @@ mod tests {
     use super::*;
     use crate::cluster::may_write::Term;
 
-    const LIMIT: Duration = Duration::from_secs(1);
+    const LIMIT: Duration = Duration::from_secs(2);
 
-    /// An API server that never answers about `silent-cpu`, and takes what it is told of everything else.
+    /// An API server that never answers about `silent-…`, forbids what is asked of `forbidden-…`, and takes what it is told of everything else.
     fn writer() -> Writer {
         let service = tower::service_fn(|request: Request<Body>| async move {
-            if request.uri().path().contains("/silent-cpu/") {
+            if request.uri().path().contains("/silent-") {
                 pending::<()>().await;
+            }
+            if request.uri().path().contains("/forbidden-") {
+                let status = json!({"kind": "Status", "status": "Failure", "reason": "Forbidden", "message": "no right", "code": 403});
+                let body = Body::from(serde_json::to_vec(&status)?);
+                return Ok(Response::builder().status(403).body(body)?);
             }
             let scale = json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "a"}, "spec": {"replicas": 3}});
             let body = Body::from(serde_json::to_vec(&scale)?);
@@ -261,7 +271,7 @@ mod tests {
         writes.go_on().await;
         assert!(begun.elapsed() >= LIMIT);
         let told = writes.problems().clone();
-        assert!(told[&silent].contains("took longer than 1s"), "{told:?}");
+        assert!(told[&silent].contains("took longer than 2s"), "{told:?}");
         assert!(!told.contains_key(&prompt));
         // What was told stays while it is tried again, and goes with a look that wants nothing.
         writes.begin(vec![write("silent", 3)]);
@@ -296,5 +306,47 @@ mod tests {
         assert!(sent.is_err(), "none is answered");
         writes.finish().await;
         assert_eq!(writes.problems().len(), WRITES_AT_ONCE);
+    }
+
+    #[tokio::test]
+    async fn what_is_told_of_one_pool_stays_while_another_of_its_service_is_slow() {
+        let writer = writer();
+        let mut writes = Writes::of(&writer);
+        let of_pool = |deployment: &str| Write {
+            deployment: deployment.to_owned(),
+            ..write("two", 3)
+        };
+        let both = || vec![of_pool("forbidden-cpu"), of_pool("silent-gpu")];
+        let mut told = Vec::new();
+        for _ in 0..3 {
+            writes.begin(both());
+            // Two looks: the first when one pool has been refused, the second when the other has not been answered.
+            for _ in 0..2 {
+                writes.go_on().await;
+                told.push(writes.problems().values().cloned().collect::<Vec<_>>().join("; "));
+            }
+        }
+        let said: Vec<bool> = told.iter().map(|text| !text.is_empty()).collect();
+        assert_eq!(said, [false, true, true, true, true, true], "{told:?}");
+        assert!(told[1..].iter().all(|text| *text == told[1]), "{told:?}");
+    }
+
+    #[tokio::test]
+    async fn at_the_end_a_write_that_is_still_at_its_pods_is_not_sent() {
+        let writer = writer();
+        let mut writes = Writes::of(&writer);
+        let costs = vec![DeletionCost {
+            pod: "silent-pod".to_owned(),
+            uid: "p".to_owned(),
+            cost: Some(-1),
+        }];
+        writes.begin(vec![Write {
+            costs,
+            ..write("silent", 1)
+        }]);
+        let begun = tokio::time::timeout(LIMIT / 4, writes.go_on()).await;
+        assert!(begun.is_err(), "the pod is silent");
+        writes.finish().await;
+        assert!(writes.problems().is_empty(), "it was sent, and not answered");
     }
 }
