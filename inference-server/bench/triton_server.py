@@ -17,22 +17,12 @@ CONFIG = """\
 name: "{name}"
 backend: "python"
 max_batch_size: {batch}
-dynamic_batching {{ {queue} }}
+dynamic_batching {{ }}
 instance_group [ {{ count: 1 kind: KIND_CPU }} ]
 parameters {{ key: "file" value: {{ string_value: "{model}" }} }}
 {inputs}
 {outputs}
 """
-
-
-def queue_policy():
-    """From PLACES:MILLISECONDS in the environment: no more wait, and none longer; without it Triton's defaults, which are no limits."""
-    given = os.environ.get("TRITON_QUEUE")
-    if not given:
-        return ""
-    places, millis = given.split(":")
-    micros = int(millis) * 1000
-    return f"default_queue_policy {{ timeout_action: REJECT default_timeout_microseconds: {micros} max_queue_size: {int(places)} }}"
 
 
 def tensors(kind, nodes, more=""):
@@ -65,7 +55,6 @@ def main():
     config = CONFIG.format(
         name=arguments.name,
         batch=protocol.BATCH_MAX,
-        queue=queue_policy(),
         model=arguments.model,
         # Rows of unequal length may share a batch; the model pads them.
         inputs=tensors("input", session.get_inputs(), "allow_ragged_batch: true"),

@@ -88,7 +88,6 @@ fn ratio(
 pub(super) fn title(side: &str) -> &str {
     match side {
         "triton" => "Triton (PyPI build, python backend)",
-        text_part::TRITON_SHORT_QUEUE => "Triton, short queue",
         "fastapi" => "FastAPI",
         "mlserver" => "MLServer",
         "kserve" => "KServe's Python server",
@@ -193,7 +192,7 @@ fn of_digits() -> Vec<Claim> {
 
 fn of_texts() -> Vec<Claim> {
     use Target::AtLeast;
-    use text_part::{PART, SHORT_QUEUE, TOLD, TRITON_SHORT_QUEUE};
+    use text_part::{PART, SHORT_QUEUE, TOLD};
     let goodput = "ragged texts, Poisson rate with p99 ≤ 3 T(1, longest)";
     let kept = |side: &'static str, target| Claim {
         number: 7,
@@ -213,7 +212,6 @@ fn of_texts() -> Vec<Claim> {
         kept(TOLD, Some(AtLeast(0.95))),
         kept(SHORT_QUEUE, Some(AtLeast(0.95))),
         kept("server", None),
-        kept(TRITON_SHORT_QUEUE, None),
         kept("triton", None),
     ]
 }

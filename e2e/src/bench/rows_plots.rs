@@ -15,7 +15,6 @@ const SIZE: (u32, u32) = (960, 320);
 const BLUE: RGBColor = RGBColor(59, 130, 246);
 const ORANGE: RGBColor = RGBColor(217, 119, 6);
 const PURPLE: RGBColor = RGBColor(147, 51, 234);
-const RED: RGBColor = RGBColor(220, 38, 38);
 const GREEN: RGBColor = RGBColor(22, 163, 74);
 /// Stands for the page's own text colour until the drawing is done.
 const TEXT: RGBColor = RGBColor(1, 2, 3);
@@ -35,7 +34,6 @@ pub(super) fn all(rows: &[Row], visits: &Visits) -> Result<Vec<(&'static str, St
         (text_part::SHORT_QUEUE, BLUE),
         ("server", GREEN),
         ("triton", ORANGE),
-        (text_part::TRITON_SHORT_QUEUE, RED),
     ]
     .into_iter()
     .map(|(side, colour)| Curve {

@@ -21,10 +21,8 @@ pub(super) const PART: &str = "text";
 pub(super) const SHORT_QUEUE: &str = "server, short queue";
 /// The server as it is by default, told with each request how long its caller waits: as Envoy does, by a header.
 pub(super) const TOLD: &str = "server, told the limit";
-/// Triton with its own queue policy: as many places as ours with a short queue has by its rate, and nobody waits for longer than the limit.
-pub(super) const TRITON_SHORT_QUEUE: &str = "triton, short queue";
-/// The sides that are overloaded in each round: told the limit, tuned for it, and left alone.
-pub(super) const OVERLOADED: [&str; 4] = [TOLD, SHORT_QUEUE, TRITON_SHORT_QUEUE, "server"];
+/// The sides of ours that are overloaded: told the limit, tuned for it, and left alone.
+pub(super) const OVERLOADED: [&str; 3] = [TOLD, SHORT_QUEUE, "server"];
 pub(super) const BARE_LOOP: &str = "bare loop";
 /// Name of the model in routes.
 pub(super) const NAME: &str = "text";
@@ -90,28 +88,13 @@ pub(super) async fn measure(bench: &mut Bench, field: &Field, texts: &Texts, rou
         sides.extend(field.peer("triton", work));
     }
     if bench.options.wants(&[7]) {
-        // How much is served within the limit is known once a side has been asked: see `places`.
+        // How much is served within the limit is known once the server has been asked: see `overload_flags`.
         sides.push(field.server(SHORT_QUEUE, work, &flags));
         sides.push(field.server(TOLD, work, &flags));
-        sides.extend(field.peer("triton", work).map(|side| Side {
-            name: TRITON_SHORT_QUEUE,
-            ..side
-        }));
     }
     for mut side in in_turn(sides, round) {
         if side.name == SHORT_QUEUE {
-            let flags = match &bench.options.overload_flags {
-                Some(flags) => words(flags),
-                None => vec![
-                    "--queue-capacity".to_owned(),
-                    places(bench, &side, limit).await?.to_string(),
-                ],
-            };
-            side.arguments.extend(flags);
-        }
-        if side.name == TRITON_SHORT_QUEUE {
-            let policy = format!("{}:{}", places(bench, &side, limit).await?, limit.as_millis());
-            side.environment.push(("TRITON_QUEUE".to_owned(), policy.into()));
+            side.arguments.extend(overload_flags(bench, field, work, limit).await?);
         }
         visit(bench, &side, limit, round).await?;
     }
@@ -146,12 +129,17 @@ async fn longest_alone(bench: &mut Bench, field: &Field, model: &Path, round: us
     Ok(Duration::from_secs_f64(millis / 1e3))
 }
 
-/// As many places in the queue as a side serves in half of the limit: requests beyond would be answered too late, or nearly so, and are refused at once.
-async fn places(bench: &Bench, side: &Side, limit: Duration) -> Result<u64> {
-    let running = sides::start(side).await?;
+/// Requests beyond half of what is served within the limit would be answered too late, or nearly so: they are refused at once.
+async fn overload_flags(bench: &Bench, field: &Field, work: &Workload, limit: Duration) -> Result<Vec<String>> {
+    if let Some(flags) = &bench.options.overload_flags {
+        return Ok(words(flags));
+    }
+    let side = field.server(SHORT_QUEUE, work, &words(&bench.options.text_flags));
+    let running = sides::start(&side).await?;
     let (rate, _) = closed_loop::run(running.address, &side.requests, 32, bench.options.warm_up()).await?;
     running.stop().await;
-    Ok((rate * limit.as_secs_f64() / 2.0).max(1.0).round() as u64)
+    let places = (rate * limit.as_secs_f64() / 2.0).max(1.0).round();
+    Ok(vec!["--queue-capacity".to_owned(), format!("{places:.0}")])
 }
 
 async fn visit(bench: &mut Bench, side: &Side, limit: Duration, round: usize) -> Result<()> {
@@ -168,7 +156,7 @@ async fn visit(bench: &mut Bench, side: &Side, limit: Duration, round: usize) ->
             let (capacity, _) = closed_loop::run(address, requests, 4, options.warm_up()).await?;
             outcome.put("closed_4", capacity);
             let mut probes = Vec::new();
-            if options.wants(&[4]) && ![SHORT_QUEUE, TOLD, TRITON_SHORT_QUEUE].contains(&side.name) {
+            if options.wants(&[4]) && ![SHORT_QUEUE, TOLD].contains(&side.name) {
                 let (rate, tried) = open_loop::highest_rate(address, requests, capacity * 0.6, offer).await;
                 outcome.put("goodput", rate);
                 probes = tried;
