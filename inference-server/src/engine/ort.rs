@@ -19,6 +19,7 @@ use ort::session::{Session, SessionInputValue};
 use ort::value::{DynValue, Tensor as OrtTensor, TensorElementType, TensorRef};
 use tidewright_contract::config::{ExecutionProvider, GraphOptimization};
 use tidewright_contract::exit::Reason;
+use tracing::level_filters::LevelFilter;
 
 use super::shared::SharedModel;
 use super::{Engine, RunError, types};
@@ -67,6 +68,7 @@ impl Runtime {
             .with_telemetry(false)
             .build()
             .map_err(|error| failed(&error))?;
+        environment.set_log_level(log_level(LevelFilter::current()));
         let build = ort::info();
         Ok(Self {
             environment,
@@ -83,6 +85,15 @@ impl Runtime {
     /// What the library says of its build: branch, commit, compile flags. Two libraries that could compute differently differ here.
     pub fn build(&self) -> &str {
         self.build
+    }
+}
+
+/// What the library says to whoever logs so much. Left alone it writes out everything, with every run, and `tracing` throws it away.
+fn log_level(wanted: LevelFilter) -> LogLevel {
+    match wanted {
+        LevelFilter::TRACE => LogLevel::Verbose,
+        LevelFilter::DEBUG => LogLevel::Info,
+        _ => LogLevel::Warning,
     }
 }
 
