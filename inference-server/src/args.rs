@@ -113,6 +113,9 @@ pub struct ServeArgs {
     /// Time for one request, beyond it 504 [default: 60]
     #[arg(long, value_name = "SECONDS", env = "TIDEWRIGHT_TIMEOUT_SECONDS")]
     pub timeout_seconds: Option<u32>,
+    /// Time in which callers want their answers; what would be answered later is refused at once with 429; 0: nobody has said [default: 0]
+    #[arg(long, value_name = "MILLIS", env = "TIDEWRIGHT_LATENCY_OBJECTIVE_MILLIS")]
+    pub latency_objective_millis: Option<u32>,
     /// Execution providers in order of preference: cpu, cuda, tensorrt [default: cpu]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = parse_provider, env = "TIDEWRIGHT_PROVIDERS")]
     pub providers: Vec<ExecutionProvider>,
@@ -337,6 +340,10 @@ impl ServeArgs {
         set(&mut config.limits.queue_capacity, self.queue_capacity.as_ref());
         set(&mut config.limits.max_concurrency, self.max_concurrency.as_ref());
         set(&mut config.limits.timeout_seconds, self.timeout_seconds.as_ref());
+        set(
+            &mut config.limits.latency_objective_millis,
+            self.latency_objective_millis.as_ref(),
+        );
         if !self.providers.is_empty() {
             config.execution.providers.clone_from(&self.providers);
         }

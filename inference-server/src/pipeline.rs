@@ -94,6 +94,8 @@ pub struct Serving {
     pub costs: Arc<CostTable>,
     /// The way past the queue.
     pub express: Express,
+    /// Time in which callers want their answers, where somebody has said it.
+    pub latency_objective: Option<Duration>,
 }
 
 /// Counts how a request ended; one that is dropped halfway was left by its caller.
@@ -164,7 +166,13 @@ impl Serving {
         if ahead.is_zero() || self.queue.is_ranked(clock::wall_millis()) {
             return Ok(());
         }
-        self.check_time(ahead, Duration::ZERO, deadline.saturating_duration_since(clock::now()))
+        self.check_time(ahead, Duration::ZERO, self.time_left(deadline, clock::now()))
+    }
+
+    /// Time in which a request has to be done to be of use.
+    fn time_left(&self, deadline: Instant, now: Instant) -> Duration {
+        let left = deadline.saturating_duration_since(now);
+        self.latency_objective.map_or(left, |objective| left.min(objective))
     }
 
     /// Refuses what the work that waits before it leaves no time for, as far as is known. `own` is what its own run takes.
@@ -288,7 +296,7 @@ impl Serving {
         for Part { kind, .. } in &mut work {
             kind.work = self.costs.work(kind.size_class, kind.items);
         }
-        self.check_parts(&work, deadline.saturating_duration_since(now))?;
+        self.check_parts(&work, self.time_left(deadline, now))?;
         self.queue.push_all(work, deadline).map_err(|refused| match refused {
             Refused::Full => self.overloaded(),
             Refused::Closed => Error::NotReady("the server is stopping".to_owned()),

@@ -110,6 +110,9 @@ impl BatcherConfig {
     }
 }
 
+/// Largest `limits.latencyObjectiveMillis`: an hour, as the longest timeout.
+pub const LATENCY_OBJECTIVE_MILLIS_MAX: u32 = 3_600_000;
+
 /// What is refused, so that memory and time stay bounded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -120,6 +123,10 @@ pub struct LimitsConfig {
     pub max_concurrency: u32,
     /// Time for one request, from its head to its answer; beyond it 504.
     pub timeout_seconds: u32,
+    /// Time in which callers want their answers. A request that, as far as is known, would be answered later is refused at once with 429, so that those
+    /// which are accepted are in time under any load. 0: nobody has said.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub latency_objective_millis: u32,
     /// Largest request body; beyond it 413.
     pub body_bytes_max: u64,
     /// Bodies of all requests that are being read or computed, together; beyond it 429. One of the largest always fits.
@@ -283,6 +290,7 @@ impl Default for LimitsConfig {
             queue_capacity: 1024,
             max_concurrency: 0,
             timeout_seconds: 60,
+            latency_objective_millis: 0,
             body_bytes_max: 16 * 1024 * 1024,
             bodies_bytes_max: 256 * 1024 * 1024,
             connections_max: 4096,
@@ -318,6 +326,11 @@ impl Default for LogConfig {
             access_one_in: 0,
         }
     }
+}
+
+/// Omitted where it is not set, so that what is written for earlier versions stays the same.
+fn is_zero(value: &u32) -> bool {
+    *value == 0
 }
 
 fn default_http() -> ListenConfig {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{ModelConfig, RedisCacheConfig, ServeConfig, is_name};
+use super::{LATENCY_OBJECTIVE_MILLIS_MAX, ModelConfig, RedisCacheConfig, ServeConfig, is_name};
 use crate::problems::Problems;
 
 /// More models than this in one process is a mistake in the file, not a wish.
@@ -65,6 +65,12 @@ pub(super) fn check(config: &ServeConfig, problems: &mut Problems) {
         u64::from(config.limits.timeout_seconds),
         1,
         3600,
+    );
+    problems.within(
+        "limits.latencyObjectiveMillis",
+        u64::from(config.limits.latency_objective_millis),
+        0,
+        u64::from(LATENCY_OBJECTIVE_MILLIS_MAX),
     );
     problems.within(
         "limits.bodyBytesMax",

@@ -289,7 +289,7 @@ proptest! {
     fn what_is_written_is_what_is_read(
         batch in 1u32..=4096, latency in 0u32..1000, queue in 1u32..=1_000_000, concurrency in 0u32..1000,
         timeout in 1u32..=3600, body in 1024u64..(1 << 32), memory in proptest::option::of((1024u64..(1 << 30), 1u32..86_400)),
-        workers in 0u32..=256, grace in 0u32..=600,
+        workers in 0u32..=256, grace in 0u32..=600, objective in 0u32..=3_600_000,
     ) {
         let mut config = small();
         config.batcher.max_batch_size = batch;
@@ -297,6 +297,7 @@ proptest! {
         config.limits.queue_capacity = queue;
         config.limits.max_concurrency = concurrency;
         config.limits.timeout_seconds = timeout;
+        config.limits.latency_objective_millis = objective;
         config.limits.body_bytes_max = body;
         config.cache.memory = memory.map(|(max_bytes, ttl_seconds)| MemoryCacheConfig { max_bytes, ttl_seconds });
         config.execution.workers = workers;

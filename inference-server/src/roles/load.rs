@@ -215,6 +215,8 @@ fn warm_and_start(
         pace: Pace::default(),
         costs,
         express: Express::default(),
+        latency_objective: (config.limits.latency_objective_millis > 0)
+            .then(|| Duration::from_millis(u64::from(config.limits.latency_objective_millis))),
     });
     metrics.set_model_info(serving.facts.info());
     let factory: Factory = Arc::new(move || plan.open().map(|(engine, _)| Box::new(engine) as Box<dyn Engine>));

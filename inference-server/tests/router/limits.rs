@@ -140,6 +140,22 @@ async fn whom_those_before_leave_no_time_for_is_refused_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_an_objective_who_would_wait_longer_is_refused_at_once_and_who_is_accepted_is_answered() {
+    let mut config = config(&["slow"]);
+    config.limits.latency_objective_millis = 400;
+    config.batcher.max_batch_size = 1;
+    let server = server(&config);
+    assert_eq!(slow(&server).await.status, 200, "now it is known what one takes");
+    // Nobody says how long he waits, and the server's own deadline is a minute away. Some six runs fit; on a fast machine a few times as many.
+    let statuses = calls(&server, 200).join_all().await;
+    let count = |wanted: u16| statuses.iter().filter(|status| **status == wanted).count();
+    let (served, refused) = (count(200), count(429));
+    assert_eq!(served + refused, 200, "{statuses:?}");
+    assert!(served >= 2 && refused >= 100, "{served} served, {refused} refused");
+    assert_eq!(slow(&server).await.status, 200, "it is not over for good");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_who_leaves_gives_up_his_place_and_is_counted() {
     let (server, first) = busy().await;
     let mut leavers = calls(&server, 5);

@@ -194,6 +194,10 @@ pub struct Batcher {
     #[serde(default = "defaults::max_latency_millis")]
     #[schemars(range(min = 0, max = 60_000))]
     pub max_latency: i32,
+    /// Seconds after which a request of a batch that has not been answered is given up with 504, where that is less than the predictor's `timeout`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 3600))]
+    pub timeout: Option<i64>,
 }
 
 impl InferenceService {

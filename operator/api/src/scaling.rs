@@ -99,6 +99,19 @@ pub struct Slo {
     /// Time that one request takes in a replica when nothing waits, such as 20ms.
     #[schemars(regex(pattern = r"^[1-9][0-9]{0,5}(ms|s)$"), length(min = 2, max = 8))]
     pub service_time: String,
+    /// What becomes of requests for which, as far as a replica knows, no answer within `latency` is possible: by default they wait.
+    #[serde(default)]
+    pub overload: Overload,
+}
+
+/// What becomes of requests that would be answered later than was promised.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum Overload {
+    /// They wait, for as long as `timeout` says: for callers who would rather be late than refused.
+    #[default]
+    Queue,
+    /// They are answered 429 with Retry-After at once, and the others are in time under any load. Refused ones count as demand all the same.
+    Refuse,
 }
 
 /// One signal.

@@ -6,7 +6,9 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use sha2::{Digest, Sha256};
 use tidewright_api::names;
 use tidewright_api::pools::ExecutionProvider as Wanted;
-use tidewright_contract::config::{ExecutionProvider, MemoryCacheConfig, ModelConfig, RedisCacheConfig, ServeConfig};
+use tidewright_contract::config::{
+    ExecutionProvider, LATENCY_OBJECTIVE_MILLIS_MAX, MemoryCacheConfig, ModelConfig, RedisCacheConfig, ServeConfig,
+};
 
 use super::metadata;
 use crate::domain::hex::hex;
@@ -53,6 +55,13 @@ fn config(service: &Validated, pool: &Pool, settings: &PodSettings) -> ServeConf
     config.batcher.max_latency_millis = server.batch_latency_max_millis;
     config.limits.max_concurrency = server.concurrency_max;
     config.limits.timeout_seconds = server.timeout_seconds;
+    if let Some(objective) = service.objective.filter(|objective| objective.refuses_late) {
+        // No request lives longer than the longest timeout, whatever is promised.
+        let millis = (objective.latency_seconds * 1e3)
+            .round()
+            .min(LATENCY_OBJECTIVE_MILLIS_MAX.into());
+        config.limits.latency_objective_millis = millis as u32;
+    }
     config.drain.grace_seconds = settings.drain_grace_seconds;
     config.drain.timeout_seconds = server.timeout_seconds + DRAIN_MARGIN_SECONDS;
     config.execution.providers = pool.providers.iter().copied().map(provider).collect();

@@ -89,6 +89,40 @@ fn a_fixed_number_has_no_autoscaler() {
 }
 
 #[test]
+fn replicas_are_told_what_is_late_only_where_they_shall_refuse_it() {
+    let objective = |slo: &str, overload: Value| {
+        let slo = json!({"latency": slo, "serviceTime": "20ms", "overload": overload});
+        let service = json!({"spec": {"predictor": {"autoScaling": {"mode": "Direct", "slo": slo}}}});
+        let objects = build(&validated(service), &pod_settings(), true);
+        let text = &objects.config_maps[0].data.as_ref().unwrap()["server.json"];
+        let config: Value = serde_json::from_str(text).unwrap();
+        config["limits"]["latencyObjectiveMillis"].as_u64()
+    };
+    assert_eq!(objective("200ms", json!("Refuse")), Some(200));
+    assert_eq!(objective("2s", json!("Refuse")), Some(2_000));
+    assert_eq!(
+        objective("99999s", json!("Refuse")),
+        Some(3_600_000),
+        "the most that a server takes"
+    );
+    assert_eq!(objective("200ms", json!("Queue")), None);
+}
+
+#[test]
+fn a_batch_may_have_less_time_than_the_predictor_and_not_more() {
+    let seconds = |batcher: Value| {
+        let service = json!({"spec": {"predictor": {"timeout": 20, "batcher": batcher}}});
+        let objects = build(&validated(service), &pod_settings(), true);
+        let text = &objects.config_maps[0].data.as_ref().unwrap()["server.json"];
+        let config: Value = serde_json::from_str(text).unwrap();
+        config["limits"]["timeoutSeconds"].as_u64().unwrap()
+    };
+    assert_eq!(seconds(json!({"maxBatchSize": 8})), 20);
+    assert_eq!(seconds(json!({"timeout": 5})), 5);
+    assert_eq!(seconds(json!({"timeout": 60})), 20);
+}
+
+#[test]
 fn autoscaled_deployments_never_carry_replicas() {
     for replicas in [0, 1, 7] {
         let objects = build(

@@ -125,6 +125,8 @@ pub struct Objective {
     pub late_share: f64,
     /// Seconds of one request in a replica when nothing waits.
     pub service_seconds: f64,
+    /// Whether replicas refuse what they cannot answer in time.
+    pub refuses_late: bool,
 }
 
 /// What is served.

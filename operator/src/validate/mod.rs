@@ -59,8 +59,12 @@ pub fn validate(object: &InferenceService, prometheus: &Prometheus) -> Result<Va
     let schedules = schedules::validate(given, &pools, &mut problems);
     let (memory_cache, redis_cache) = cache::validate(object.spec.cache.as_ref(), &pools, &mut problems);
     let batcher = predictor.batcher.as_ref();
+    // Both are of the whole time that a request is in the server: it knows one.
+    let timeout_seconds = batcher
+        .and_then(|batcher| batcher.timeout)
+        .map_or(predictor.timeout, |of_batch| of_batch.min(predictor.timeout));
     let server = Server {
-        timeout_seconds: u32::try_from(predictor.timeout).unwrap_or(60),
+        timeout_seconds: u32::try_from(timeout_seconds).unwrap_or(60),
         concurrency_max: u32::try_from(predictor.container_concurrency).unwrap_or(0),
         batch_size_max: u32::try_from(
             batcher.map_or_else(tidewright_api::defaults::max_batch_size, |b| b.max_batch_size),

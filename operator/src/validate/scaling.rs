@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use tidewright_api::defaults;
-use tidewright_api::scaling::{AutoScaling, Metric, MetricTarget, MetricType, Mode, Slo, TargetType};
+use tidewright_api::scaling::{AutoScaling, Metric, MetricTarget, MetricType, Mode, Overload, Slo, TargetType};
 
 use super::quantity;
 use crate::domain::problem::Problem;
@@ -101,6 +101,7 @@ pub(super) fn objective(spec: Option<&Slo>, problems: &mut Vec<Problem>) -> Opti
         latency_seconds,
         late_share: 1.0 - f64::from(slo.percentile.clamp(1, 99)) / 100.0,
         service_seconds,
+        refuses_late: slo.overload == Overload::Refuse,
     })
 }
 
