@@ -1,4 +1,4 @@
-"""MLServer with a runtime of our own, because it has none for ONNX: one process, uvloop, its adaptive batching at 32 requests or a millisecond."""
+"""MLServer with a runtime of our own, because it has none for ONNX: one process, uvloop, its adaptive batching."""
 
 import asyncio
 import logging
@@ -47,8 +47,9 @@ if __name__ == "__main__":
     model = ModelSettings(
         name=arguments.name,
         implementation=Onnx,
-        max_batch_size=protocol.BATCH_MAX,
-        max_batch_time=protocol.WAIT_MILLIS / 1e3,
+        # 0 of each is its default, without batches.
+        max_batch_size=protocol.BATCH_MAX if protocol.BATCH_MAX > 1 else 0,
+        max_batch_time=protocol.WAIT_MICROS / 1e6,
         parameters=ModelParameters(uri=arguments.model),
     )
     uvloop.install()

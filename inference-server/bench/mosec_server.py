@@ -1,4 +1,4 @@
-"""mosec: its front end in Rust, one worker process in Python, which gets up to 32 requests at once after at most a millisecond."""
+"""mosec: its front end in Rust, one worker process in Python, which gets several requests at once."""
 
 import os
 import sys
@@ -18,6 +18,8 @@ class Onnx(Worker):
         return protocol.read(data)
 
     def forward(self, data):
+        if protocol.BATCH_MAX == 1:
+            return protocol.run(self.session, self.outputs, data)
         return protocol.run_batch(self.session, self.outputs, data)
 
     def serialize(self, data):
@@ -31,7 +33,7 @@ if __name__ == "__main__":
     # mosec reads the command line itself, in words of its own. Its default of 1024 waiting requests is kept.
     sys.argv[1:] = ["--address", arguments.host, "--port", str(arguments.port), "--log-level", "error"]
     server = Server()
-    server.append_worker(
-        Onnx, num=1, max_batch_size=protocol.BATCH_MAX, max_wait_time=protocol.WAIT_MILLIS, route=protocol.route(arguments.name)
-    )
+    # Its unit is the millisecond. Without batches a worker gets one request, not a list of one.
+    batches = {"max_batch_size": protocol.BATCH_MAX, "max_wait_time": protocol.WAIT_MICROS // 1000} if protocol.BATCH_MAX > 1 else {}
+    server.append_worker(Onnx, num=1, route=protocol.route(arguments.name), **batches)
     server.run()

@@ -1,15 +1,16 @@
 """What every peer does between bytes and bytes: Open Inference Protocol v2 as JSON, one session of ONNX Runtime on one thread, the same file."""
 
 import argparse
+import os
 
 import numpy as np
 import onnxruntime
 
 DATATYPES = {"FP32": np.float32, "INT64": np.int64}
 NAMES = {np.dtype(dtype): name for name, dtype in DATATYPES.items()}
-# A batch is at most so many items, and is waited for at most so long: the values that peers document for small models.
-BATCH_MAX = 32
-WAIT_MILLIS = 1
+# A batch is at most so many items (1: none is made), and is waited for at most so long. The benchmark tries what suits each peer best.
+BATCH_MAX = int(os.environ.get("BATCH_MAX", "32"))
+WAIT_MICROS = int(os.environ.get("WAIT_MICROS", "1000"))
 
 
 def arguments():

@@ -17,7 +17,7 @@ CONFIG = """\
 name: "{name}"
 backend: "python"
 max_batch_size: {batch}
-dynamic_batching {{ }}
+{batching}
 instance_group [ {{ count: 1 kind: KIND_CPU }} ]
 parameters {{ key: "file" value: {{ string_value: "{model}" }} }}
 {inputs}
@@ -55,6 +55,7 @@ def main():
     config = CONFIG.format(
         name=arguments.name,
         batch=protocol.BATCH_MAX,
+        batching=f"dynamic_batching {{ max_queue_delay_microseconds: {protocol.WAIT_MICROS} }}" if protocol.BATCH_MAX > 1 else "",
         model=arguments.model,
         # Rows of unequal length may share a batch; the model pads them.
         inputs=tensors("input", session.get_inputs(), "allow_ragged_batch: true"),

@@ -22,6 +22,7 @@ mod soak;
 mod start_part;
 mod tensors;
 mod text_part;
+mod tuning;
 mod visits;
 mod wheels;
 

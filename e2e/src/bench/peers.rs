@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::sides::{Kind, Side};
+use super::tuning::{Setting, Tuned};
 use crate::console::progress;
 use crate::load::Request;
 use crate::{images, paths};
@@ -36,6 +37,8 @@ pub(super) struct Field {
     library: PathBuf,
     /// The Python of each peer that is installed.
     pythons: BTreeMap<&'static str, PathBuf>,
+    /// How they batch, where that was found out.
+    pub(super) tuned: Tuned,
     /// For what the sides leave behind.
     scratch: tempfile::TempDir,
 }
@@ -88,6 +91,7 @@ impl Field {
             server: images::release_binary("tidewright-server", "inference-server")?,
             library: images::onnxruntime()?,
             pythons,
+            tuned: Tuned::new(),
             scratch: tempfile::tempdir().context("a folder for what the sides leave behind")?,
         };
         Ok((field, missing))
@@ -111,8 +115,20 @@ impl Field {
         }
     }
 
-    /// A server of others; none if it could not be installed.
+    /// A server of others, batching as suits it best; none if it could not be installed.
     pub(super) fn peer(&self, name: &'static str, workload: &Workload) -> Option<Side> {
+        let tried = self.tuned.get(&(workload.name, name));
+        // What each takes for usual where nobody has tried.
+        let usual = Setting {
+            batch_max: 32,
+            wait_micros: if name == "triton" { 0 } else { 1_000 },
+        };
+        let best = tried.and_then(super::tuning::Tried::best);
+        self.peer_with(name, workload, best.unwrap_or(usual))
+    }
+
+    /// A server of others that batches so.
+    pub(super) fn peer_with(&self, name: &'static str, workload: &Workload, setting: Setting) -> Option<Side> {
         let (program, arguments) = self.python(name, &format!("{name}_server.py"), workload)?;
         Some(Side {
             name,
@@ -122,6 +138,8 @@ impl Field {
             environment: vec![
                 ("TMPDIR".to_owned(), self.scratch.path().to_owned()),
                 ("PYTHONDONTWRITEBYTECODE".to_owned(), PathBuf::from("1")),
+                ("BATCH_MAX".to_owned(), PathBuf::from(setting.batch_max.to_string())),
+                ("WAIT_MICROS".to_owned(), PathBuf::from(setting.wait_micros.to_string())),
                 // As our server does.
                 (TELEMETRY_OFF.to_owned(), PathBuf::from("1")),
             ],

@@ -11,7 +11,7 @@ use super::processor::Ticks;
 use super::reasons::Reasons;
 use super::sides::{self, Side};
 use super::visits::{Visit, Visits};
-use super::{batch_part, closed_loop, digits_part, rows_report, start_part, text_part};
+use super::{batch_part, closed_loop, digits_part, rows_report, start_part, text_part, tuning};
 use crate::clock::Stopwatch;
 use crate::console::progress;
 
@@ -34,12 +34,12 @@ pub(super) struct Options {
     /// Cold starts of each side, with the files in the kernel's cache; half as many follow without
     #[arg(long, value_name = "COUNT", default_value_t = 20)]
     pub(super) starts: usize,
+    /// Peers batch as their programs say, without trying what suits them best
+    #[arg(long)]
+    pub(super) untuned: bool,
     /// Flags of our server in the rows with text (4 and 7), with spaces between them
     #[arg(long, value_name = "FLAGS", default_value = "", allow_hyphen_values = true)]
     pub(super) text_flags: String,
-    /// Flags of our server in row 7 besides; without it a queue as long as what is served within the limit
-    #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
-    pub(super) overload_flags: Option<String>,
 }
 
 impl Options {
@@ -54,6 +54,26 @@ impl Options {
 
     pub(super) fn warm_up(&self) -> Duration {
         Duration::from_secs(self.seconds.min(2))
+    }
+
+    /// Those of them that have a batcher, with the small classifier and with texts.
+    fn batching_peers(&self) -> [Vec<&'static str>; 2] {
+        let needed = |rows: &[(u8, &'static str)]| -> Vec<&'static str> {
+            let wanted = rows.iter().filter(|(row, _)| self.wants(&[*row]));
+            let names: BTreeSet<&str> = wanted.map(|(_, name)| *name).collect();
+            names.into_iter().collect()
+        };
+        [
+            needed(&[
+                (2, "mosec"),
+                (2, "triton"),
+                (3, "mosec"),
+                (3, "triton"),
+                (3, "mlserver"),
+                (6, "triton"),
+            ]),
+            needed(&[(4, "mosec"), (4, "triton"), (7, "triton")]),
+        ]
     }
 
     /// The servers of others that the rows need.
@@ -187,7 +207,7 @@ pub(super) fn run(options: Options) -> Result<()> {
     // Before anything is measured: a slip in that file must not cost a run.
     let reasons = Reasons::read()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (field, missing) = Field::gather(&options.peers())?;
+    let (mut field, missing) = Field::gather(&options.peers())?;
     let digits = digits_part::Digits::gather()?;
     closed_loop::pin_to_last_core()?;
     let mut bench = Bench {
@@ -200,6 +220,13 @@ pub(super) fn run(options: Options) -> Result<()> {
     let texts = text_part::Texts::gather(&field, &bench.options)?;
     let batches = batch_part::Batches::gather(&field, &bench.options)?;
     progress(format_args!("everything is there after {:.0} s", watch.seconds()));
+    if !bench.options.untuned {
+        let [with_digits, with_texts] = bench.options.batching_peers();
+        runtime.block_on(tuning::tune(&mut field, &digits.one, &with_digits))?;
+        if let Some(work) = &texts.work {
+            runtime.block_on(tuning::tune(&mut field, work, &with_texts))?;
+        }
+    }
     for round in 0..bench.options.rounds {
         runtime.block_on(async {
             digits_part::measure(&mut bench, &field, &digits, round).await?;
@@ -208,7 +235,7 @@ pub(super) fn run(options: Options) -> Result<()> {
         })?;
     }
     runtime.block_on(start_part::measure(&mut bench, &field, &texts))?;
-    rows_report::write(&bench, &reasons, watch.seconds())
+    rows_report::write(&bench, &field.tuned, &reasons, watch.seconds())
 }
 
 /// Digits that matter.
@@ -249,6 +276,11 @@ mod tests {
         assert_eq!(some.text_flags, "--max-batch-size 8");
         assert!(Line::try_parse_from(["bench", "--only", "10"]).is_err());
         assert_eq!(some.starts, 20);
+        assert_eq!(some.batching_peers(), [vec![], vec!["mosec", "triton"]]);
+        assert_eq!(
+            options(&["--only", "3,7"]).batching_peers(),
+            [vec!["mlserver", "mosec", "triton"], vec!["triton"]]
+        );
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub(super) fn all(rows: &[Row], visits: &Visits) -> Result<Vec<(&'static str, St
     let mut plots = vec![("ratios", bars(rows))];
     let overload: Vec<Curve> = [
         (text_part::TOLD, PURPLE),
-        (text_part::SHORT_QUEUE, BLUE),
+        (text_part::OBJECTIVE, BLUE),
         ("server", GREEN),
         ("triton", ORANGE),
     ]
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn what_was_measured_is_drawn() {
-        let side = text_part::SHORT_QUEUE;
+        let side = text_part::OBJECTIVE;
         let visits = Visits(vec![
             visit(
                 text_part::PART,
@@ -230,7 +230,7 @@ mod tests {
                 .all(|(_, svg)| svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"))
         );
         assert!(plots[0].1.contains(">0.97</text>"), "{}", plots[0].1);
-        assert!(plots[1].1.contains("short queue"));
+        assert!(plots[1].1.contains("objective"));
         // Tuned for overload, and by default.
         assert!(plots[1].1.contains("#3B82F6") && plots[1].1.contains("#16A34A"));
         assert!(plots[0].1.contains(">0.25</text>"), "{}", plots[0].1);

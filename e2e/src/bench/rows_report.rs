@@ -13,6 +13,7 @@ use super::reasons::Reasons;
 use super::report::machine;
 use super::rows::{Bench, Options};
 use super::rows_plots;
+use super::tuning::{self, Tuned};
 use super::visits::Visits;
 use crate::console::result;
 use crate::paths;
@@ -21,10 +22,11 @@ use crate::paths;
 const PACKAGES: [(&str, &str); 1] = [("triton", "nvidia-pytriton")];
 
 /// Prints the table and writes `target/bench-server/`.
-pub(super) fn write(bench: &Bench, reasons: &Reasons, seconds: f64) -> Result<()> {
+pub(super) fn write(bench: &Bench, tuned: &Tuned, reasons: &Reasons, seconds: f64) -> Result<()> {
     let rows = claims::rows(&bench.visits, &bench.missing, |number| bench.options.wants(&[number]));
     let versions = versions(&paths::repository_dir().join("inference-server/bench/environments"))?;
-    let about = about(&bench.visits, &bench.options, &versions, seconds);
+    let mut about = about(&bench.visits, &bench.options, &versions, seconds);
+    about.extend(tuning::told(tuned));
     let table = table(&rows)?;
     let missing = left_out(&bench.missing);
     let reasons = reasons.of(&rows);
@@ -43,6 +45,7 @@ pub(super) fn write(bench: &Bench, reasons: &Reasons, seconds: f64) -> Result<()
         "rows": rows,
         "left_out": bench.missing,
         "reasons": reasons,
+        "tuning": tuned.iter().map(|((work, peer), tried)| json!({"workload": work, "peer": peer, "tried": tried.rates})).collect::<Vec<_>>(),
         "visits": bench.visits.0,
     });
     fs::write(folder.join("result.json"), serde_json::to_string_pretty(&raw)? + "\n")?;

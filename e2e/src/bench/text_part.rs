@@ -17,12 +17,12 @@ use super::{closed_loop, wheels};
 use crate::load::Request;
 
 pub(super) const PART: &str = "text";
-/// The server with a queue for overload.
-pub(super) const SHORT_QUEUE: &str = "server, short queue";
+/// The server whose config says in which time callers want their answers.
+pub(super) const OBJECTIVE: &str = "server with the limit as its objective";
 /// The server as it is by default, told with each request how long its caller waits: as Envoy does, by a header.
 pub(super) const TOLD: &str = "server, told the limit";
-/// The sides of ours that are overloaded: told the limit, tuned for it, and left alone.
-pub(super) const OVERLOADED: [&str; 3] = [TOLD, SHORT_QUEUE, "server"];
+/// The sides of ours that are overloaded: told the limit by each caller, or by the config, and left alone.
+pub(super) const OVERLOADED: [&str; 3] = [TOLD, OBJECTIVE, "server"];
 pub(super) const BARE_LOOP: &str = "bare loop";
 /// Name of the model in routes.
 pub(super) const NAME: &str = "text";
@@ -88,14 +88,11 @@ pub(super) async fn measure(bench: &mut Bench, field: &Field, texts: &Texts, rou
         sides.extend(field.peer("triton", work));
     }
     if bench.options.wants(&[7]) {
-        // How much is served within the limit is known once the server has been asked: see `overload_flags`.
-        sides.push(field.server(SHORT_QUEUE, work, &flags));
+        let objective = ["--latency-objective-millis".to_owned(), limit.as_millis().to_string()];
+        sides.push(field.server(OBJECTIVE, work, &[flags.as_slice(), &objective].concat()));
         sides.push(field.server(TOLD, work, &flags));
     }
-    for mut side in in_turn(sides, round) {
-        if side.name == SHORT_QUEUE {
-            side.arguments.extend(overload_flags(bench, field, work, limit).await?);
-        }
+    for side in in_turn(sides, round) {
         visit(bench, &side, limit, round).await?;
     }
     Ok(())
@@ -129,19 +126,6 @@ async fn longest_alone(bench: &mut Bench, field: &Field, model: &Path, round: us
     Ok(Duration::from_secs_f64(millis / 1e3))
 }
 
-/// Requests beyond half of what is served within the limit would be answered too late, or nearly so: they are refused at once.
-async fn overload_flags(bench: &Bench, field: &Field, work: &Workload, limit: Duration) -> Result<Vec<String>> {
-    if let Some(flags) = &bench.options.overload_flags {
-        return Ok(words(flags));
-    }
-    let side = field.server(SHORT_QUEUE, work, &words(&bench.options.text_flags));
-    let running = sides::start(&side).await?;
-    let (rate, _) = closed_loop::run(running.address, &side.requests, 32, bench.options.warm_up()).await?;
-    running.stop().await;
-    let places = (rate * limit.as_secs_f64() / 2.0).max(1.0).round();
-    Ok(vec!["--queue-capacity".to_owned(), format!("{places:.0}")])
-}
-
 async fn visit(bench: &mut Bench, side: &Side, limit: Duration, round: usize) -> Result<()> {
     let options = bench.options.clone();
     let offer = Offer {
@@ -156,7 +140,7 @@ async fn visit(bench: &mut Bench, side: &Side, limit: Duration, round: usize) ->
             let (capacity, _) = closed_loop::run(address, requests, 4, options.warm_up()).await?;
             outcome.put("closed_4", capacity);
             let mut probes = Vec::new();
-            if options.wants(&[4]) && ![SHORT_QUEUE, TOLD].contains(&side.name) {
+            if options.wants(&[4]) && ![OBJECTIVE, TOLD].contains(&side.name) {
                 let (rate, tried) = open_loop::highest_rate(address, requests, capacity * 0.6, offer).await;
                 outcome.put("goodput", rate);
                 probes = tried;
