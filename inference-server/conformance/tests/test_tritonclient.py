@@ -271,7 +271,31 @@ def test_shared_memory(client):
 
 
 def test_model_repository_over_grpc():
-    pytest.skip("the server offers the model repository extension over HTTP, on the admin port")
+    """The extension over gRPC, on the port where it is spoken and on no other; off unless it is enabled."""
+    models = {"affine": serving.MODELS / "affine.onnx"}
+    with serving.Server(models, "--repository", "true") as server:
+        with tritonclient.grpc.InferenceServerClient(server.admin) as admin, tritonclient.grpc.InferenceServerClient(server.grpc) as client:
+            assert admin.is_server_ready()
+            index = [{"name": "affine", "version": "1", "state": "READY"}]
+            assert admin.get_model_repository_index(as_json=True)["models"] == index
+            admin.unload_model("affine")
+            states = [(model.state, model.reason) for model in admin.get_model_repository_index().models]
+            assert states == [("UNAVAILABLE", "unloaded")]
+            with pytest.raises(InferenceServerException, match="not loaded"):
+                client.infer("affine", [question(tritonclient.grpc)])
+            admin.load_model("affine")
+            check(client.infer("affine", [question(tritonclient.grpc)], request_id="7"))
+            for call, match in [
+                (lambda: admin.load_model("affine", config="{}"), "config"),
+                (lambda: admin.load_model("nobody"), "nobody"),
+                (lambda: admin.infer("affine", [question(tritonclient.grpc)]), "admin port"),
+                (lambda: client.get_model_repository_index(), "admin port"),
+            ]:
+                with pytest.raises(InferenceServerException, match=match):
+                    call()
+    with serving.Server(models) as server, tritonclient.grpc.InferenceServerClient(server.admin) as admin:
+        with pytest.raises(InferenceServerException, match="off"):
+            admin.get_model_repository_index()
 
 
 def test_model_repository():

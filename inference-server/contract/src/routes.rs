@@ -80,6 +80,12 @@ pub const GRPC_MODEL_INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
 pub const GRPC_STREAM_INFER: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
 /// gRPC: statistics.
 pub const GRPC_MODEL_STATISTICS: &str = "/inference.GRPCInferenceService/ModelStatistics";
+/// Which models there are; this and the next two on the admin port.
+pub const GRPC_REPOSITORY_INDEX: &str = "/inference.GRPCInferenceService/RepositoryIndex";
+/// Loads a model.
+pub const GRPC_REPOSITORY_LOAD: &str = "/inference.GRPCInferenceService/RepositoryModelLoad";
+/// Unloads a model.
+pub const GRPC_REPOSITORY_UNLOAD: &str = "/inference.GRPCInferenceService/RepositoryModelUnload";
 
 /// Every route template of the serving ports: the closed set of values of the label `route`, besides [`UNMATCHED`].
 pub const ALL: [&str; 26] = [

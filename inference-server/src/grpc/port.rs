@@ -56,17 +56,30 @@ pub struct Services<R: v1::ServerReflection, A: v1alpha::ServerReflection> {
     bodies: Bodies,
     /// For a message to come whole.
     message_timeout: Duration,
+    /// Whether this is the admin port, where nobody infers.
+    administers: bool,
 }
 
-/// All services; an error when the descriptions that reflection gives do not fit together.
+/// What the admin port answers of the inference service.
+const ADMINISTRATION: [&str; 5] = [
+    routes::GRPC_SERVER_LIVE,
+    routes::GRPC_SERVER_READY,
+    routes::GRPC_REPOSITORY_INDEX,
+    routes::GRPC_REPOSITORY_LOAD,
+    routes::GRPC_REPOSITORY_UNLOAD,
+];
+
+/// All services, of the port for inference or of the one that `administers`; an error when the descriptions that reflection gives do not fit together.
 pub fn services(
     app: &Arc<App>,
     ends: &Ends,
+    administers: bool,
 ) -> Result<Services<impl v1::ServerReflection + use<>, impl v1alpha::ServerReflection + use<>>, String> {
     let limit = usize::try_from(app.limits.body_bytes_max).unwrap_or(usize::MAX);
     let inference = InferenceService {
         app: Arc::clone(app),
         ends: ends.clone(),
+        administers,
     };
     let health = HealthService {
         app: Arc::clone(app),
@@ -92,6 +105,7 @@ pub fn services(
         reflection_v1alpha: reflection_v1alpha.max_decoding_message_size(QUESTION_BYTES_MAX),
         bodies: app.bodies.clone(),
         message_timeout: Duration::from_secs(u64::from(app.limits.timeout_seconds)),
+        administers,
     })
 }
 
@@ -112,6 +126,9 @@ impl<R: v1::ServerReflection, A: v1alpha::ServerReflection> Services<R, A> {
             _ => Calls::Stream,
         };
         match service.map(|(service, _)| service) {
+            Some(INFERENCE) if self.administers && !ADMINISTRATION.contains(&path) => {
+                Status::unimplemented("not on the admin port").into_http()
+            }
             Some(INFERENCE) => call(self.inference.clone(), self.counted(request, calls)).await,
             Some(<HealthServer<HealthService> as NamedService>::NAME) => {
                 call(self.health.clone(), self.counted(request, calls)).await

@@ -6,18 +6,21 @@ use std::time::Instant;
 
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use prost::Message;
 use tidewright_contract::routes;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::port::Ends;
 use super::timeout;
+use crate::catalog::Kind;
 use crate::clock;
-use crate::error::Error;
+use crate::error::{Error, clip};
+use crate::http::access::Details;
 use crate::http::app::{Account, App};
 use crate::http::call::{self, Times};
 use crate::http::metadata::{self, PLATFORM, SERVER_NAME, SERVER_VERSION};
+use crate::http::repository::{self, IndexLine};
 use crate::http::route::ModelRef;
 use crate::model::signature::Slot;
 use crate::pipeline::Ending;
@@ -36,6 +39,8 @@ const METHOD: &str = "POST";
 pub struct InferenceService {
     pub app: Arc<App>,
     pub ends: Ends,
+    /// Whether models may be loaded and unloaded: on the admin port.
+    pub administers: bool,
 }
 
 /// A model, and a version unless it is left empty.
@@ -47,6 +52,18 @@ fn model_ref<'a>(name: &'a str, version: &'a str) -> ModelRef<'a> {
 }
 
 impl InferenceService {
+    /// Refuses what is asked of the repository on the port of those who infer, and of another repository than the one.
+    fn check_administers(&self, repository: &str) -> Result<(), Status> {
+        if !self.administers {
+            return Err(Status::unimplemented("the model repository is on the admin port"));
+        }
+        if repository.is_empty() {
+            return Ok(());
+        }
+        let message = format!("no repository {:?}: there is one, without a name", clip(repository));
+        Err(Status::not_found(message))
+    }
+
     /// Counts a call that does not infer, and answers it.
     fn answer<T>(&self, route: &str, answer: impl FnOnce() -> Result<T, Error>) -> Result<Response<T>, Status> {
         let account = self.app.account(route, METHOD, clock::now());
@@ -62,15 +79,24 @@ fn told<T>(mut account: Option<Account<'_>>, result: Result<T, Error>) -> Result
     result.map(Response::new).map_err(|error| errors::grpc_status(&error))
 }
 
-/// One inference, counted under the route.
+/// One inference, counted under the route; `headers` are those of its call.
 async fn infer(
     app: &App,
     route: &str,
+    headers: &HeaderMap,
     request: pb::ModelInferRequest,
     times: Times,
 ) -> Result<pb::ModelInferResponse, Error> {
     let mut account = app.account(route, METHOD, times.arrived);
-    let result = run(app, request, times).await;
+    let mut nobody = Details::default();
+    let details = account.as_mut().map_or(&mut nobody, |account| &mut account.details);
+    details.head(headers);
+    details.id(&request.id);
+    let result = run(app, request, times, details).await;
+    match &result {
+        Ok(answer) => details.sent(|| answer.encoded_len() as u64),
+        Err(error) => details.error(error),
+    }
     if let Some(account) = &mut account {
         account.set(result.as_ref().map_or_else(errors::status, |_| StatusCode::OK));
     }
@@ -80,15 +106,22 @@ async fn infer(
     result
 }
 
-async fn run(app: &App, request: pb::ModelInferRequest, times: Times) -> Result<pb::ModelInferResponse, Error> {
+async fn run(
+    app: &App,
+    request: pb::ModelInferRequest,
+    times: Times,
+    details: &mut Details,
+) -> Result<pb::ModelInferResponse, Error> {
     // Until the answer is written, as over HTTP; what a message was compressed to does not count.
     let mut room = app.bodies.room();
     let message_bytes = request.encoded_len() as u64;
+    details.received(message_bytes);
     room.grow(message_bytes)?;
     let wanted = model_ref(&request.model_name, &request.model_version);
     let lease = app.lease(Some(wanted), times.deadline).await?;
     let serving = &*lease;
     let facts = &serving.facts;
+    details.model(&facts.name, &facts.version);
     let mut ending = Ending::new(&serving.metrics, 1);
     let result = async {
         let _permit = call::admit(app, serving, times.deadline)?;
@@ -120,12 +153,13 @@ fn times(app: &App, arrived: Instant, end: Option<Instant>) -> Times {
 /// What a stream answers to one message. A failure is told with the request's id, so that who sends many knows which it was.
 async fn infer_in_stream(
     app: &App,
+    headers: &HeaderMap,
     request: pb::ModelInferRequest,
     end: Option<Instant>,
 ) -> pb::ModelStreamInferResponse {
     let times = times(app, clock::now(), end);
     let (name, id) = (request.model_name.clone(), request.id.clone());
-    match infer(app, routes::GRPC_STREAM_INFER, request, times).await {
+    match infer(app, routes::GRPC_STREAM_INFER, headers, request, times).await {
         Ok(response) => pb::ModelStreamInferResponse {
             error_message: String::new(),
             infer_response: Some(response),
@@ -146,6 +180,17 @@ fn tensor_metadata(slot: &Slot) -> TensorMetadata {
         name: slot.name.to_string(),
         datatype: slot.datatype.name().to_owned(),
         shape: slot.wire_shape(),
+    }
+}
+
+impl From<IndexLine> for pb::repository_index_response::ModelIndex {
+    fn from(line: IndexLine) -> Self {
+        Self {
+            name: line.name,
+            version: line.version,
+            state: line.state.to_owned(),
+            reason: line.reason,
+        }
     }
 }
 
@@ -219,9 +264,11 @@ impl GrpcInferenceService for InferenceService {
     ) -> Result<Response<pb::ModelInferResponse>, Status> {
         trace::lap(Phase::Receive);
         let arrived = clock::now();
-        let end = timeout::of(request.metadata().as_ref()).map(|given| arrived + given);
+        let (metadata, _, message) = request.into_parts();
+        let headers = metadata.as_ref();
+        let end = timeout::of(headers).map(|given| arrived + given);
         let times = times(&self.app, arrived, end);
-        infer(&self.app, routes::GRPC_MODEL_INFER, request.into_inner(), times)
+        infer(&self.app, routes::GRPC_MODEL_INFER, headers, message, times)
             .await
             .map(Response::new)
             .map_err(|error| errors::grpc_status(&error))
@@ -235,6 +282,7 @@ impl GrpcInferenceService for InferenceService {
     ) -> Result<Response<Self::ModelStreamInferStream>, Status> {
         // The caller's time is that of the whole stream; ours is that of each request.
         let end = timeout::of(request.metadata().as_ref()).map(|given| clock::now() + given);
+        let headers = Arc::new(request.metadata().as_ref().clone());
         let (app, ends) = (Arc::clone(&self.app), self.ends.clone());
         let is_cut = Arc::new(AtomicBool::new(false));
         let cut = Arc::clone(&is_cut);
@@ -248,9 +296,9 @@ impl GrpcInferenceService for InferenceService {
                 cut.store(true, Ordering::Relaxed);
             })
             .map(move |message| {
-                let (app, call) = (Arc::clone(&app), call.clone());
+                let (app, call, headers) = (Arc::clone(&app), call.clone(), Arc::clone(&headers));
                 async move {
-                    let answer = infer_in_stream(&app, message?, end);
+                    let answer = infer_in_stream(&app, &headers, message?, end);
                     Ok::<_, Status>(call.message(answer, |answer| !answer.error_message.is_empty()).await)
                 }
             })
@@ -278,5 +326,42 @@ impl GrpcInferenceService for InferenceService {
                 model_stats: model_stats.into_iter().map(Into::into).collect(),
             })
         })
+    }
+
+    async fn repository_index(
+        &self,
+        request: Request<pb::RepositoryIndexRequest>,
+    ) -> Result<Response<pb::RepositoryIndexResponse>, Status> {
+        let request = request.get_ref();
+        self.check_administers(&request.repository_name)?;
+        let lines = repository::index(&self.app, request.ready).await;
+        let lines = lines.map_err(|error| errors::grpc_status(&error))?;
+        Ok(Response::new(pb::RepositoryIndexResponse {
+            models: lines.into_iter().map(Into::into).collect(),
+        }))
+    }
+
+    async fn repository_model_load(
+        &self,
+        request: Request<pb::RepositoryModelLoadRequest>,
+    ) -> Result<Response<pb::RepositoryModelLoadResponse>, Status> {
+        let request = request.get_ref();
+        self.check_administers(&request.repository_name)?;
+        let model = model_ref(&request.model_name, "");
+        let changed = repository::change(&self.app, model, Kind::Load, request.parameters.keys()).await;
+        changed.map_err(|error| errors::grpc_status(&error))?;
+        Ok(Response::new(pb::RepositoryModelLoadResponse {}))
+    }
+
+    async fn repository_model_unload(
+        &self,
+        request: Request<pb::RepositoryModelUnloadRequest>,
+    ) -> Result<Response<pb::RepositoryModelUnloadResponse>, Status> {
+        let request = request.get_ref();
+        self.check_administers(&request.repository_name)?;
+        let model = model_ref(&request.model_name, "");
+        let changed = repository::change(&self.app, model, Kind::Unload, request.parameters.keys()).await;
+        changed.map_err(|error| errors::grpc_status(&error))?;
+        Ok(Response::new(pb::RepositoryModelUnloadResponse {}))
     }
 }

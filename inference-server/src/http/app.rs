@@ -10,7 +10,7 @@ use hyper::body::Body;
 use tidewright_contract::config::{LimitsConfig, RepositoryConfig};
 use tidewright_contract::routes;
 
-use super::access::AccessLog;
+use super::access::{AccessLog, Details};
 use super::call::Times;
 use super::infer::Incoming;
 use super::respond::{self, Answer};
@@ -88,7 +88,10 @@ impl App {
         let (head, body) = request.into_parts();
         let route = route(head.uri.path());
         let template = route.template();
-        let account = self.account(template, method_label(&head.method), started);
+        let mut account = self.account(template, method_label(&head.method), started);
+        let mut nobody = Details::default();
+        let details = account.as_mut().map_or(&mut nobody, |account| &mut account.details);
+        details.head(&head.headers);
         let deadline = self.deadline(started);
         let format = format::of_answer(&head.headers);
         let result = if method_allowed(&route, &head.method) {
@@ -117,7 +120,7 @@ impl App {
                         format,
                         times: times.within(timeout::of(&head.headers)),
                     };
-                    infer::infer(self, incoming).await
+                    infer::infer(self, incoming, details).await
                 }
                 Route::Unknown => Err(Error::NotFound(format!("no route {:?}", clip(head.uri.path())))),
             }
@@ -128,6 +131,7 @@ impl App {
             if let Error::Internal(message) = &error {
                 tracing::error!(route = template, message, "internal error");
             }
+            details.error(&error);
             respond::error(format, &error)
         });
         answer = respond::encoded(answer, coding::of_answer(&head.headers)).await;
@@ -137,7 +141,8 @@ impl App {
                 .headers_mut()
                 .insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        if let Some(mut account) = account {
+        details.sent(|| answer.body().size_hint().exact().unwrap_or_default());
+        if let Some(account) = &mut account {
             account.set(answer.status());
         }
         answer
@@ -153,6 +158,7 @@ impl App {
             method,
             code: CLIENT_LEFT,
             started,
+            details: self.access.details(),
         })
     }
 
@@ -213,6 +219,7 @@ pub struct Account<'a> {
     method: &'static str,
     code: u16,
     started: clock::Instant,
+    pub details: Details,
 }
 
 impl Account<'_> {
@@ -227,7 +234,9 @@ impl Drop for Account<'_> {
         self.app.metrics.answered(self.metrics, self.method, self.code);
         let took = clock::now().saturating_duration_since(self.started);
         exemplars::observe(&self.metrics.duration, took.as_secs_f64(), trace::exemplar());
-        self.app.access.note(self.metrics.route, self.method, self.code, took);
+        self.app
+            .access
+            .note(self.metrics.route, self.method, self.code, took, &self.details);
     }
 }
 

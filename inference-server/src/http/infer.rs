@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use hyper::body::Body;
 
+use super::access::Details;
 use super::app::App;
 use super::body;
 use super::call::{self, Times};
@@ -42,7 +43,7 @@ pub struct Incoming<'r, B> {
 }
 
 /// Answers one inference request.
-pub async fn infer<B>(app: &App, incoming: Incoming<'_, B>) -> Result<Answer, Error>
+pub async fn infer<B>(app: &App, incoming: Incoming<'_, B>, details: &mut Details) -> Result<Answer, Error>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -52,8 +53,9 @@ where
         _ => None,
     };
     let serving = &*app.lease(wanted, incoming.times.deadline).await?;
+    details.model(&serving.facts.name, &serving.facts.version);
     let mut ending = Ending::new(&serving.metrics, 1);
-    let result = answer(app, serving, incoming, &mut ending).await;
+    let result = answer(app, serving, incoming, &mut ending, details).await;
     ending.set(result.as_ref().err());
     result
 }
@@ -63,6 +65,7 @@ async fn answer<B>(
     serving: &Arc<Serving>,
     incoming: Incoming<'_, B>,
     ending: &mut Ending<'_>,
+    details: &mut Details,
 ) -> Result<Answer, Error>
 where
     B: Body<Data = Bytes> + Unpin,
@@ -88,6 +91,7 @@ where
         error => error,
     })?;
     trace::lap(Phase::Receive);
+    details.received(bytes.len() as u64);
     let held = &mut room;
     let body = call::run(
         app,
@@ -99,6 +103,9 @@ where
             let parsed = parse(route, head, &bytes, serving)?;
             // What a small number or a short text becomes may take many times its bytes.
             held.grow(bytes.len() as u64 + parsed.0.heap_bytes())?;
+            if let Form::V2 { id: Some(id), .. } = &parsed.1 {
+                details.id(id);
+            }
             Ok(parsed)
         },
         |form, outputs| write(format, &form, serving, outputs),

@@ -72,11 +72,7 @@ where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
 {
-    if !app.repository.enabled {
-        return Err(Error::NotFound(
-            "the model repository is off; repository.enabled (--repository true) turns it on".to_owned(),
-        ));
-    }
+    check_enabled(app)?;
     if method != Method::POST {
         return Err(Error::MethodNotAllowed { allow: "POST" });
     }
@@ -86,10 +82,27 @@ where
     })?;
     let body = whole.to_bytes();
     match action(path) {
-        Some(Action::Index) => index(app, &body).await,
-        Some(Action::Change(model, kind)) => change(app, model, kind, &body).await,
+        Some(Action::Index) => {
+            let wanted: IndexRequest = read(&body)?;
+            let lines = index(app, wanted.ready).await?;
+            Ok(respond::value(Format::Json, StatusCode::OK, &lines))
+        }
+        Some(Action::Change(model, kind)) => {
+            let wanted: ChangeRequest = read(&body)?;
+            change(app, model, kind, wanted.parameters.keys()).await?;
+            Ok(respond::value(Format::Json, StatusCode::OK, &serde_json::Map::new()))
+        }
         None => Err(Error::NotFound("no such route".to_owned())),
     }
+}
+
+fn check_enabled(app: &App) -> Result<(), Error> {
+    if app.repository.enabled {
+        return Ok(());
+    }
+    Err(Error::NotFound(
+        "the model repository is off; repository.enabled (--repository true) turns it on".to_owned(),
+    ))
 }
 
 /// What may be asked of the index.
@@ -101,25 +114,25 @@ struct IndexRequest {
     ready: bool,
 }
 
-#[derive(Serialize)]
-struct IndexLine {
-    name: String,
-    version: String,
-    state: &'static str,
-    reason: String,
+/// A model of the repository.
+#[derive(Debug, Serialize)]
+pub struct IndexLine {
+    pub name: String,
+    pub version: String,
+    pub state: &'static str,
+    pub reason: String,
 }
 
-async fn index(app: &App, body: &[u8]) -> Result<Response<Full<Bytes>>, Error> {
-    let wanted: IndexRequest = read(body)?;
+/// Which models there are, or only those that are ready.
+///
+/// # Errors
+/// The repository is off, or its directory cannot be read.
+pub async fn index(app: &App, is_ready_wanted: bool) -> Result<Vec<IndexLine>, Error> {
+    check_enabled(app)?;
     look_again(app).await?;
-    let lines: Vec<IndexLine> = app
-        .catalog
-        .index()
-        .into_iter()
-        .filter(|status| status.serves || !wanted.ready)
-        .map(IndexLine::from)
-        .collect();
-    Ok(respond::value(Format::Json, StatusCode::OK, &lines))
+    let all = app.catalog.index().into_iter();
+    let wanted = all.filter(|status| status.serves || !is_ready_wanted);
+    Ok(wanted.map(IndexLine::from).collect())
 }
 
 impl From<Status> for IndexLine {
@@ -150,12 +163,20 @@ struct ChangeRequest {
     parameters: serde_json::Map<String, Value>,
 }
 
-/// Done when it answers.
-async fn change(app: &App, model: ModelRef<'_>, kind: Kind, body: &[u8]) -> Result<Response<Full<Bytes>>, Error> {
-    let wanted: ChangeRequest = read(body)?;
+/// Loads or unloads a model. Done when it answers.
+///
+/// # Errors
+/// The repository is off; a parameter is given that is not known; there is no such model; it cannot be loaded.
+pub async fn change(
+    app: &App,
+    model: ModelRef<'_>,
+    kind: Kind,
+    mut parameters: impl Iterator<Item = &String>,
+) -> Result<(), Error> {
+    check_enabled(app)?;
     // What tritonclient always sends, for ensembles, which are not there.
     let unknown = |name: &&String| !(kind == Kind::Unload && *name == "unload_dependents");
-    if let Some(name) = wanted.parameters.keys().find(unknown) {
+    if let Some(name) = parameters.find(unknown) {
         return Err(Error::Invalid(format!(
             "the parameter {:?} is not known; a model's files and config are the server's own",
             clip(name)
@@ -182,7 +203,7 @@ async fn change(app: &App, model: ModelRef<'_>, kind: Kind, body: &[u8]) -> Resu
             None => Error::NotReady("the server is stopping".to_owned()),
         })?;
     }
-    Ok(respond::value(Format::Json, StatusCode::OK, &serde_json::Map::new()))
+    Ok(())
 }
 
 fn read<T: Default + for<'a> Deserialize<'a>>(body: &[u8]) -> Result<T, Error> {

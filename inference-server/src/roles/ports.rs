@@ -5,12 +5,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Request;
+use http::header::CONTENT_TYPE;
 use prometheus_client::metrics::gauge::Gauge;
 use tidewright_contract::config::{ListenConfig, ServeConfig};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
+use tonic::body::Body;
 
 use crate::grpc::port::{self, Ends};
 use crate::http::admin;
@@ -74,15 +77,22 @@ impl Bound {
         };
         let app = Arc::clone(app);
         let profiling = Arc::new(Profiling::new(config.admin.profiling));
+        // Watches of the health end with the process, too.
+        let services = port::services(&app, &Ends::new(stop.serving_ends.clone()), true);
+        let services = Arc::new(services.map_err(io::Error::other)?);
         tokio::spawn(async move {
             let _never = never;
             let handler = Arc::new(move |request| {
-                let (app, profiling) = (Arc::clone(&app), Arc::clone(&profiling));
+                let (app, profiling, services) = (Arc::clone(&app), Arc::clone(&profiling), Arc::clone(&services));
                 async move {
-                    match profiling.answer(&request).await {
+                    if is_grpc(&request) {
+                        return services.handle(request).await;
+                    }
+                    let answer = match profiling.answer(&request).await {
                         Some(answer) => answer,
                         None => admin::handle(&app, request).await,
-                    }
+                    };
+                    answer.map(Body::new)
                 }
             });
             listen::serve(admin, settings, stop, handler).await;
@@ -112,7 +122,7 @@ impl Bound {
         };
         // Streams end while their connections still live: who is still sending hears the end, not a reset.
         let ends = Ends::new(accepting.clone());
-        let services = Arc::new(port::services(app, &ends).map_err(io::Error::other)?);
+        let services = Arc::new(port::services(app, &ends, false).map_err(io::Error::other)?);
         let stop = Stop {
             accepting_ends: accepting,
             serving_ends: serving,
@@ -163,6 +173,12 @@ impl Ports {
             let _ = port.await;
         }
     }
+}
+
+/// Whether a request is a call of gRPC: they share the admin port with those of HTTP.
+fn is_grpc<B>(request: &Request<B>) -> bool {
+    let media_type = request.headers().get(CONTENT_TYPE);
+    media_type.is_some_and(|media_type| media_type.as_bytes().starts_with(b"application/grpc"))
 }
 
 fn idle_timeout(config: &ServeConfig) -> Duration {

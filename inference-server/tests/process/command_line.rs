@@ -226,3 +226,51 @@ fn one_request_in_so_many_has_a_line_in_the_log() {
         assert!(lines[0].contains(part), "no {part} in {}", lines[0]);
     }
 }
+
+#[test]
+fn a_line_says_which_model_and_request_of_which_trace_and_why_there_was_no_answer() {
+    let model = model("affine");
+    let server = Server::start(&["--model", &model, "--access-log-one-in", "1", "--log-format", "json"]);
+    let mut client = Client::connect(server.http).unwrap();
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    let traceparent = format!("00-{trace}-b7ad6b7169203331-01");
+    let mut send = |body: &str| {
+        let head = "POST /v2/models/affine/infer HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nx-request-id: from-a-proxy";
+        let length = body.len();
+        let whole = format!("{head}\r\ntraceparent: {traceparent}\r\ncontent-length: {length}\r\n\r\n{body}");
+        client.send(whole.as_bytes()).unwrap();
+        client.answer().unwrap()
+    };
+    let infer = |id: &str, values: &str| {
+        format!(
+            r#"{{"id": "{id}", "inputs": [{{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": {values}}}]}}"#
+        )
+    };
+    let good = infer("mine", "[1, 2, 3, 4]");
+    let answer = send(&good);
+    assert_eq!(answer.status, 200);
+    let bad = send(&infer("", "[1]"));
+    assert_eq!(bad.status, 400);
+    server.signal("TERM");
+    let log = server.end().log;
+    let lines: Vec<serde_json::Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .filter(|line: &serde_json::Value| line["target"] == "access")
+        .collect();
+    let [first, second] = lines.as_slice() else {
+        panic!("{log}");
+    };
+    assert_eq!((&first["model"], &first["version"]), (&"affine".into(), &"1".into()));
+    assert_eq!(
+        (&first["id"], &first["trace"]),
+        (&"mine".into(), &trace.into()),
+        "the caller's own name goes first"
+    );
+    assert_eq!(first["received_bytes"], good.len());
+    assert_eq!(first["sent_bytes"], answer.body.len());
+    assert!(first.get("error").is_none(), "{first}");
+    assert_eq!((&second["id"], &second["code"]), (&"from-a-proxy".into(), &400.into()));
+    let told: serde_json::Value = serde_json::from_str(&bad.body).unwrap();
+    assert_eq!(second["error"], told["error"]);
+}

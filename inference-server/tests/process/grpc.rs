@@ -21,7 +21,11 @@ pub fn runtime() -> tokio::runtime::Runtime {
 }
 
 pub async fn channel(server: &Server) -> Channel {
-    let endpoint = Endpoint::from_shared(format!("http://{}", server.grpc)).unwrap();
+    channel_to(server.grpc).await
+}
+
+pub async fn channel_to(address: std::net::SocketAddr) -> Channel {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
     endpoint.connect().await.unwrap()
 }
 

@@ -3,9 +3,10 @@
 use std::fs;
 
 use tidewright_server::protocols::pb;
+use tonic::Code;
 
-use crate::grpc::{inference, runtime};
-use crate::support::{Client, Server, path};
+use crate::grpc::{Inference, channel_to, inference, request, runtime};
+use crate::support::{Client, Server, model, path};
 
 #[test]
 fn a_directory_is_served_without_a_configured_model() {
@@ -89,4 +90,60 @@ fn over_grpc_the_extension_is_named_and_metadata_lists_all_versions() {
         let of_model = client.model_metadata(wanted).await.unwrap().into_inner();
         assert_eq!(of_model.versions, ["2", "10"]);
     });
+}
+
+#[test]
+fn over_grpc_models_come_and_go_on_the_admin_port_alone() {
+    let directory = path("tests/models");
+    let affine = model("affine");
+    let server = Server::start(&[
+        "--model",
+        &affine,
+        "--repository",
+        "true",
+        "--repository-directory",
+        directory.to_str().unwrap(),
+    ]);
+    let load = |name: &str| pb::RepositoryModelLoadRequest {
+        model_name: name.to_owned(),
+        ..pb::RepositoryModelLoadRequest::default()
+    };
+    runtime().block_on(async {
+        let mut admin = Inference::new(channel_to(server.admin).await);
+        let mut client = inference(&server).await;
+        admin.repository_model_load(load("layers")).await.unwrap();
+        let ready = |repository: &str| pb::RepositoryIndexRequest {
+            repository_name: repository.to_owned(),
+            ready: true,
+        };
+        let index = admin.repository_index(ready("")).await.unwrap().into_inner();
+        let names: Vec<&str> = index.models.iter().map(|model| model.name.as_str()).collect();
+        assert_eq!(names, ["affine", "layers"]);
+        let unload = pb::RepositoryModelUnloadRequest {
+            model_name: "affine".to_owned(),
+            ..pb::RepositoryModelUnloadRequest::default()
+        };
+        admin.repository_model_unload(unload).await.unwrap();
+        let values = [1.0, 2.0, 3.0, 4.0];
+        let gone = client.model_infer(request("affine", "", &values)).await.unwrap_err();
+        assert_eq!(gone.code(), Code::NotFound, "{gone}");
+        let refusals = [
+            (admin.repository_model_load(load("nobody")).await.err(), Code::NotFound),
+            (admin.repository_index(ready("other")).await.err(), Code::NotFound),
+            (
+                client.repository_model_load(load("affine")).await.err(),
+                Code::Unimplemented,
+            ),
+            (
+                admin.model_infer(request("layers", "", &values)).await.err(),
+                Code::Unimplemented,
+            ),
+        ];
+        for (refusal, code) in refusals {
+            assert_eq!(refusal.as_ref().map(tonic::Status::code), Some(code), "{refusal:?}");
+        }
+    });
+    // The admin port speaks HTTP as before.
+    let mut admin = Client::connect(server.admin).unwrap();
+    assert_eq!(admin.get("/ready").unwrap().status, 200);
 }
