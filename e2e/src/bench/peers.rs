@@ -17,6 +17,11 @@ use crate::{images, paths};
 /// Names of the servers of others, as their files in inference-server/bench.
 pub(super) const PEERS: [&str; 5] = ["mosec", "fastapi", "triton", "mlserver", "kserve"];
 
+/// Whether a side is a server of others, in whichever way it batches.
+pub(super) fn is_peer(side: &str) -> bool {
+    PEERS.contains(&side) || side == super::text_part::PADDED
+}
+
 /// ONNX Runtime's own reports to its makers: a thread, files and facts about the machine in every process that loads it.
 pub(super) const TELEMETRY_OFF: &str = "ORT_DISABLE_TELEMETRY";
 

@@ -150,7 +150,7 @@ impl Bench {
         let done = measure(&mut outcome).await;
         let shares = ticks.until(Ticks::now()?);
         if let Err(error) = done {
-            if super::peers::PEERS.contains(&side) {
+            if super::peers::is_peer(side) {
                 progress(format_args!(
                     "{part}, round {}: {side} is left out: {error:#}",
                     round + 1

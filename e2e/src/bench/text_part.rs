@@ -13,6 +13,7 @@ use super::peers::{Field, Runs, Workload};
 use super::rows::{Bench, Options, Outcome, in_turn};
 use super::sides::{self, Side};
 use super::tensors::{self, Asked, TOKENS_MAX};
+use super::tuning::Setting;
 use super::{closed_loop, wheels};
 use crate::load::Request;
 
@@ -21,6 +22,12 @@ pub(super) const PART: &str = "text";
 pub(super) const OBJECTIVE: &str = "server with the limit as its objective";
 /// The server as it is by default, told with each request how long its caller waits: as Envoy does, by a header.
 pub(super) const TOLD: &str = "server, told the limit";
+/// First come, first served, padded to the longest of a batch: what row 4 stands beside, whatever suits its server better.
+pub(super) const PADDED: &str = "mosec, padded batches of up to 32";
+const PADDED_SETTING: Setting = Setting {
+    batch_max: 32,
+    wait_micros: 1_000,
+};
 /// The sides of ours that are overloaded: told the limit by each caller, or by the config, and left alone.
 pub(super) const OVERLOADED: [&str; 3] = [TOLD, OBJECTIVE, "server"];
 pub(super) const BARE_LOOP: &str = "bare loop";
@@ -80,9 +87,12 @@ pub(super) async fn measure(bench: &mut Bench, field: &Field, texts: &Texts, rou
         .await?
         .mul_f64(LIMIT_FACTOR);
     let flags: Vec<String> = words(&bench.options.text_flags);
-    let mut sides: Vec<Side> = vec![field.server("server", work, &flags)];
+    let plain = field.server("server", work, &flags);
+    let mut sides: Vec<Side> = vec![plain.clone()];
     if bench.options.wants(&[4]) {
         sides.extend(field.peer("mosec", work));
+        let padded = field.peer_with("mosec", work, PADDED_SETTING);
+        sides.extend(padded.map(|side| Side { name: PADDED, ..side }));
     }
     if bench.options.wants(&[4]) || round == 0 {
         sides.extend(field.peer("triton", work));
@@ -93,7 +103,7 @@ pub(super) async fn measure(bench: &mut Bench, field: &Field, texts: &Texts, rou
         sides.push(field.server(TOLD, work, &flags));
     }
     for side in in_turn(sides, round) {
-        visit(bench, &side, limit, round).await?;
+        visit(bench, &side, (side.name == OBJECTIVE).then_some(&plain), limit, round).await?;
     }
     Ok(())
 }
@@ -126,7 +136,16 @@ async fn longest_alone(bench: &mut Bench, field: &Field, model: &Path, round: us
     Ok(Duration::from_secs_f64(millis / 1e3))
 }
 
-async fn visit(bench: &mut Bench, side: &Side, limit: Duration, round: usize) -> Result<()> {
+/// Answers per second with 4 connections.
+async fn capacity(side: &Side, lasts: Duration) -> Result<f64> {
+    let running = sides::start(side).await?;
+    let (rate, _) = closed_loop::run(running.address, &side.requests, 4, lasts).await?;
+    running.stop().await;
+    Ok(rate)
+}
+
+/// Measures a side. What it can do is found out from `plain`, where that is given: a side that refuses what would be late refuses some of four long texts.
+async fn visit(bench: &mut Bench, side: &Side, plain: Option<&Side>, limit: Duration, round: usize) -> Result<()> {
     let options = bench.options.clone();
     let offer = Offer {
         limit,
@@ -135,9 +154,16 @@ async fn visit(bench: &mut Bench, side: &Side, limit: Duration, round: usize) ->
     };
     bench
         .visit(PART, round, side.name, async |outcome: &mut Outcome| {
+            let known = match plain {
+                Some(plain) => Some(capacity(plain, options.warm_up()).await?),
+                None => None,
+            };
             let running = sides::start(side).await?;
             let (address, requests) = (running.address, &side.requests);
-            let (capacity, _) = closed_loop::run(address, requests, 4, options.warm_up()).await?;
+            let capacity = match known {
+                Some(rate) => rate,
+                None => closed_loop::run(address, requests, 4, options.warm_up()).await?.0,
+            };
             outcome.put("closed_4", capacity);
             let mut probes = Vec::new();
             if options.wants(&[4]) && ![OBJECTIVE, TOLD].contains(&side.name) {

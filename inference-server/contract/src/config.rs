@@ -329,6 +329,7 @@ impl Default for LogConfig {
 }
 
 /// Omitted where it is not set, so that what is written for earlier versions stays the same.
+#[allow(clippy::trivially_copy_pass_by_ref)] // what serde calls
 fn is_zero(value: &u32) -> bool {
     *value == 0
 }

@@ -13,14 +13,13 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::port::Ends;
 use super::timeout;
-use crate::catalog::Kind;
 use crate::clock;
 use crate::error::{Error, clip};
 use crate::http::access::Details;
 use crate::http::app::{Account, App};
 use crate::http::call::{self, Times};
 use crate::http::metadata::{self, PLATFORM, SERVER_NAME, SERVER_VERSION};
-use crate::http::repository::{self, IndexLine};
+use crate::http::repository::{self, IndexLine, Kind};
 use crate::http::route::ModelRef;
 use crate::model::signature::Slot;
 use crate::pipeline::Ending;

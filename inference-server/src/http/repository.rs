@@ -10,8 +10,10 @@ use tidewright_contract::routes;
 
 use super::app::App;
 use super::respond;
+/// What is done to a model.
+pub use crate::catalog::Kind;
 use crate::catalog::table::Phase;
-use crate::catalog::{Kind, ModelRef, Status};
+use crate::catalog::{ModelRef, Status};
 use crate::error::{Error, clip};
 use crate::model::directory;
 use crate::protocols::document::Format;
