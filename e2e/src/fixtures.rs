@@ -93,6 +93,12 @@ impl Scenario {
         self.signal(json!({"type": "QueueDepth", "target": {"type": "AverageValue", "averageValue": per_replica}}))
     }
 
+    /// Requests in work or waiting, per replica.
+    #[must_use]
+    pub fn concurrency(self, per_replica: &str) -> Self {
+        self.signal(json!({"type": "Concurrency", "target": {"type": "AverageValue", "averageValue": per_replica}}))
+    }
+
     /// A PromQL query, as an amount per replica.
     #[must_use]
     pub fn external(self, name: &str, query: &str, per_replica: &str) -> Self {

@@ -5,7 +5,7 @@ mod prometheus;
 
 use std::time::Duration;
 
-use prometheus::Question::{Digests, External, ExternalAges, Queue};
+use prometheus::Question::{Concurrency, Digests, External, ExternalAges, Queue};
 use prometheus::lies::{lies, status};
 use prometheus::truth::digest;
 use prometheus::{FakePrometheus, Lie, Question, Source, line, of_pool, quick, unix_now, vector};
@@ -35,6 +35,7 @@ async fn no_lie_becomes_a_number() {
         );
         if question.is_none() {
             assert!(source.read(&Signal::QueueDepth).is_err(), "{name}: queue depth");
+            assert!(source.read(&Signal::Concurrency).is_err(), "{name}: concurrency");
             assert!(
                 source.read(&Signal::External("lag".into())).is_err(),
                 "{name}: external"
@@ -54,6 +55,14 @@ async fn a_lie_about_one_signal_leaves_the_others() {
     assert_eq!(source.read(&Signal::RequestRate).map(|s| s.value), Ok(12.5));
     assert_eq!(source.read(&Signal::External("lag".into())).map(|s| s.value), Ok(7.0));
     assert_eq!(source.read(&Signal::QueueDepth).unwrap_err().reason, Reason::NotFinite);
+    assert_eq!(source.read(&Signal::Concurrency).map(|s| s.value), Ok(5.0));
+    fake.lie(
+        Some(Concurrency),
+        Lie::Json(vector(&[of_pool(&[], unix_now(), "\"-1\"")])),
+    );
+    source.two_ticks().await;
+    assert_eq!(source.read(&Signal::Concurrency).unwrap_err().reason, Reason::Negative);
+    assert_eq!(source.read(&Signal::QueueDepth).map(|s| s.value), Ok(3.0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

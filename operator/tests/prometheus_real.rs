@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tidewright_contract::metrics::{HTTP_REQUESTS_RECEIVED, ML_MODEL_INFO, ML_QUEUE_DEPTH};
+use tidewright_contract::metrics::{HTTP_REQUESTS_RECEIVED, ML_MODEL_INFO, ML_QUEUE_DEPTH, ML_REQUESTS_IN_FLIGHT};
 use tidewright_contract::routes;
 use tidewright_operator::clock::{Clock, SystemClock};
 use tidewright_operator::domain::published::{Published, Reading, Reason, ServiceKey, Signal};
@@ -48,10 +48,12 @@ impl Exporter {
                 }
                 let seconds = born.elapsed().as_secs_f64();
                 let (received, depth) = (HTTP_REQUESTS_RECEIVED.name, ML_QUEUE_DEPTH.name);
+                let (in_flight, in_work) = (ML_REQUESTS_IN_FLIGHT.name, queue + 2);
                 let (info, digest) = (ML_MODEL_INFO.name, digest());
                 let body = format!(
                     "# TYPE {received} counter\n{received}{{route=\"{}\"}} {}\n{received}{{route=\"{}\"}} {}\n\
                      # TYPE {depth} gauge\n{depth}{{queue=\"batch\"}} {queue}\n\
+                     # TYPE {in_flight} gauge\n{in_flight} {in_work}\n\
                      # TYPE {info} gauge\n{info}{{model=\"digits\",digest=\"{digest}\"}} 1\n",
                     routes::PREDICT,
                     seconds * RATE,
@@ -242,6 +244,8 @@ async fn the_queries_read_what_a_real_prometheus_scrapes() {
         .await;
     let depth = |namespace| watched.read(namespace, &Signal::QueueDepth).map(|s| s.value);
     assert_eq!((depth("a"), depth("b")), (Ok(7.0), Ok(1000.0)));
+    let in_work = |namespace| watched.read(namespace, &Signal::Concurrency).map(|s| s.value);
+    assert_eq!((in_work("a"), in_work("b")), (Ok(11.0), Ok(1002.0)));
     let sample = watched.read("a", &Signal::QueueDepth).unwrap();
     assert!(
         SystemClock.now().duration_since(sample.at).as_secs_f64() < 3.0,

@@ -148,19 +148,19 @@ fn cases() -> Vec<Case> {
             of(queue.clone()),
         ),
         case(
-            "`target` belongs to the types RequestRate and QueueDepth, which need it",
+            "`target` belongs to the types RequestRate, QueueDepth and Concurrency, which need it",
             metrics,
             of(json!({"type": "QueueDepth"})),
             of(queue.clone()),
         ),
         case(
-            "`target` belongs to the types RequestRate and QueueDepth, which need it",
+            "`target` belongs to the types RequestRate, QueueDepth and Concurrency, which need it",
             metrics,
             of(json!({"type": "Resource", "resource": cpu["resource"], "target": target})),
             of(memory.clone()),
         ),
         case(
-            "RequestRate and QueueDepth have no utilisation",
+            "RequestRate, QueueDepth and Concurrency have no utilisation",
             metrics,
             of(json!({"type": "RequestRate", "target": percent})),
             of(json!({"type": "RequestRate", "target": {"type": "Value", "value": "5"}})),

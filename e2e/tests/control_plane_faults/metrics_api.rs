@@ -125,7 +125,7 @@ pub(super) async fn decision(client: &Client, scenario: &Scenario, reason: &str)
 }
 
 #[tokio::test]
-async fn real_autoscaler_follows_rate_and_queue_and_holds_while_prometheus_is_dead() -> Result<()> {
+async fn real_autoscaler_follows_rate_queue_and_concurrency_and_holds_while_prometheus_is_dead() -> Result<()> {
     let (_turn, cluster) = turn().await?;
     let exporter = Exporter::start(cluster).await?;
     let prometheus = Prometheus::start(cluster, exporter.address)?;
@@ -135,27 +135,32 @@ async fn real_autoscaler_follows_rate_and_queue_and_holds_while_prometheus_is_de
         let client = &namespace.client;
         let rate = Scenario::new(&namespace.name, "rate", MODEL).request_rate("10");
         let queue = Scenario::new(&namespace.name, "queue", MODEL).queue_depth("5");
-        for scenario in [&rate, &queue] {
+        let work = Scenario::new(&namespace.name, "work", MODEL).concurrency("5");
+        for scenario in [&rate, &queue, &work] {
             scenario.apply(client).await?;
         }
-        for scenario in [&rate, &queue] {
+        for scenario in [&rate, &queue, &work] {
             scenario.ready(client, PATIENCE).await?;
             await_scaling(client, scenario, "Scaling").await?;
         }
         exporter.set("rate", Load { rate: 35.0, queue: 0.0 });
         exporter.set("queue", Load { rate: 1.0, queue: 18.0 });
+        exporter.set("work", Load { rate: 1.0, queue: 18.0 });
         let by_rate = await_replicas(client, &rate, 4).await?;
         let by_queue = await_replicas(client, &queue, 4).await?;
+        await_replicas(client, &work, 4).await?;
         progress(format_args!(
             "from load to replicas: request rate {by_rate:.1?}, queue depth {by_queue:.1?} (seen after it)"
         ));
         decision(client, &rate, "RequestRate").await?;
         decision(client, &queue, "QueueDepth").await?;
+        decision(client, &work, "Concurrency").await?;
         rights(cluster, &namespace.name, operator.metrics_api).await?;
 
         prometheus.kill()?;
         exporter.set("rate", Load::default());
         exporter.set("queue", Load::default());
+        exporter.set("work", Load::default());
         let message = await_scaling(client, &rate, "MetricsUnavailable").await?;
         ensure!(
             message.contains("RequestRate") && message.contains("nothing is scaled down"),
@@ -164,9 +169,11 @@ async fn real_autoscaler_follows_rate_and_queue_and_holds_while_prometheus_is_de
         await_scaling(client, &queue, "MetricsUnavailable").await?;
         hold(client, &rate, 4).await?;
         hold(client, &queue, 4).await?;
+        hold(client, &work, 4).await?;
         prometheus.start_again()?;
         await_replicas(client, &rate, 1).await?;
         await_replicas(client, &queue, 1).await?;
+        await_replicas(client, &work, 1).await?;
         await_scaling(client, &rate, "Scaling").await?;
 
         // An edit that cannot be acted on: what ran before goes on scaling, by the signals that it had.

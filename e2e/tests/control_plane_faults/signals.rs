@@ -16,7 +16,7 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 use tidewright_api::labels;
-use tidewright_contract::metrics::{HTTP_REQUESTS_RECEIVED, ML_QUEUE_DEPTH};
+use tidewright_contract::metrics::{HTTP_REQUESTS_RECEIVED, ML_QUEUE_DEPTH, ML_REQUESTS_IN_FLIGHT};
 use tidewright_contract::routes::V2_MODEL_INFER;
 use tidewright_e2e::clock;
 use tidewright_e2e::control_plane::ControlPlane;
@@ -125,10 +125,13 @@ fn scrape(path: &str, loads: &Loads) -> String {
     let pod = pods.get_mut(name).unwrap();
     pod.requests += load.rate * share * since.as_secs_f64();
     format!(
-        "{}{{method=\"POST\",route=\"{V2_MODEL_INFER}\"}} {}\n{}{{queue=\"batch\"}} {}\n",
+        "{}{{method=\"POST\",route=\"{V2_MODEL_INFER}\"}} {}\n{}{{queue=\"batch\"}} {}\n{} {}\n",
         HTTP_REQUESTS_RECEIVED.name,
         pod.requests.floor(),
         ML_QUEUE_DEPTH.name,
+        load.queue * share,
+        // Nothing is in work here that does not wait.
+        ML_REQUESTS_IN_FLIGHT.name,
         load.queue * share,
     )
 }

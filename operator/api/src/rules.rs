@@ -80,7 +80,7 @@ pub const RULES: &[Rule] = &[
     rule(
         "spec.predictor.autoScaling",
         "self.mode != 'Direct' || !has(self.metrics) || self.metrics.all(m, (!has(m.target) || m.target.type == 'AverageValue') && (!has(m.external) || m.external.target.type == 'AverageValue'))",
-        "mode Direct scales by RequestRate, QueueDepth and External with target.type AverageValue",
+        "mode Direct scales by RequestRate, QueueDepth, Concurrency and External with target.type AverageValue",
     ),
     rule(
         "spec.predictor.autoScaling.metrics[]",
@@ -104,13 +104,13 @@ pub const RULES: &[Rule] = &[
     ),
     rule(
         "spec.predictor.autoScaling.metrics[]",
-        "self.type in ['RequestRate', 'QueueDepth'] ? has(self.target) : !has(self.target)",
-        "`target` belongs to the types RequestRate and QueueDepth, which need it",
+        "self.type in ['RequestRate', 'QueueDepth', 'Concurrency'] ? has(self.target) : !has(self.target)",
+        "`target` belongs to the types RequestRate, QueueDepth and Concurrency, which need it",
     ),
     rule(
         "spec.predictor.autoScaling.metrics[]",
         "!has(self.target) || self.target.type != 'Utilization'",
-        "RequestRate and QueueDepth have no utilisation: target.type must be AverageValue or Value",
+        "RequestRate, QueueDepth and Concurrency have no utilisation: target.type must be AverageValue or Value",
     ),
     rule(
         "spec.predictor.autoScaling.metrics[].resource",

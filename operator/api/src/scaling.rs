@@ -122,7 +122,8 @@ pub struct Metric {
     /// Type Resource: CPU or memory of the server's container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource: Option<ResourceMetric>,
-    /// Types RequestRate (requests per second) and QueueDepth (waiting requests): how much of it one replica should have.
+    /// Types RequestRate (requests per second), QueueDepth (waiting requests) and Concurrency (requests in work or waiting): how much of it one replica
+    /// should have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<MetricTarget>,
     /// Type External: a query of your own.
@@ -139,6 +140,8 @@ pub enum MetricType {
     RequestRate,
     /// Inference requests that wait, from Prometheus.
     QueueDepth,
+    /// Inference requests that are accepted and not answered yet, from Prometheus.
+    Concurrency,
     /// A PromQL query.
     External,
 }

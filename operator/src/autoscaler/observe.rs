@@ -104,7 +104,12 @@ fn heard(plan: &Plan, source: &Source, said: &Said) -> Reading {
     let (mut value, mut at) = (0.0, None);
     let (mut up, mut all, mut covered) = (0, 0, 0);
     for figures in of_pools {
-        value += if is_rate { figures.rate } else { figures.queued };
+        value += match source.signal {
+            Signal::RequestRate => figures.rate,
+            Signal::Concurrency => figures.concurrency,
+            // External ones are not asked for here.
+            Signal::QueueDepth | Signal::External(_) => figures.queued,
+        };
         at = at.into_iter().chain(figures.at).min();
         up += figures.up;
         all += figures.all;

@@ -170,6 +170,7 @@ fn what_pods_say_is_added_up_over_those_that_answer() {
         at: Some(Timestamp::UNIX_EPOCH),
         rate: 30.0,
         queued: 4.0,
+        concurrency: 9.0,
         up: 2,
         all: 3,
         older: 0,
@@ -190,6 +191,12 @@ fn what_pods_say_is_added_up_over_those_that_answer() {
     assert!((service.mean_seconds - 0.0402).abs() < 1e-9 && service.completions == 50);
     let in_flight: Vec<_> = seen.pools[0].pods.iter().map(|pod| pod.in_flight).collect();
     assert_eq!(in_flight, [Some(5), None]);
+    let concurrency = json!([{"type": "Concurrency", "target": {"type": "AverageValue", "averageValue": "3"}}]);
+    let named = json!({"spec": {"predictor": {"autoScaling": {"mode": "Direct", "metrics": concurrency}}}});
+    let by_concurrency = super::super::plan::plan(&validated(named), &TIMES).unwrap();
+    let seen = observe(&by_concurrency, &TIMES, refuse, unasked, &deployments, &pods, &said).unwrap();
+    let in_work = seen.signals[1].unwrap();
+    assert_eq!((in_work.value, in_work.targets_covered), (Raw(9.0), None));
     // Eight in a batch of 40 ms are 200 a second; the 40 ms of each in the only slot that is known of would be 25.
     let seen = observe(&promised(0), &TIMES, refuse, unasked, &deployments, &pods, &said).unwrap();
     assert_eq!(seen.pools[0].service, None, "a slot is no request");

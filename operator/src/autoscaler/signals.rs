@@ -234,6 +234,13 @@ mod tests {
             SignalKind::ArrivalsPerReplica { .. }
         ));
         assert_eq!(sources_of(&both.policy), (true, true));
+        let concurrency = json!([{"type": "Concurrency", "target": {"type": "AverageValue", "averageValue": "8"}}]);
+        let in_work = of(true, second, json!({"mode": "Direct", "metrics": concurrency}));
+        assert_eq!(names(&in_work), ["concurrency", "concurrency_direct"]);
+        assert!(matches!(
+            in_work.policy.signals[1].kind,
+            SignalKind::PerReplica { target, .. } if (target - 8.0).abs() < 1e-9
+        ));
         let alone = of(false, second, plain());
         assert_eq!(names(&alone), ["request_rate_direct", "queue_depth_direct"]);
         assert_eq!(sources_of(&alone.policy), (false, true));

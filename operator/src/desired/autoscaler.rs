@@ -81,6 +81,7 @@ fn metric(service: &Validated, pool: &Pool, metric: &ScalingMetric) -> MetricSpe
         },
         ScalingMetric::RequestRate(target)
         | ScalingMetric::QueueDepth(target)
+        | ScalingMetric::Concurrency(target)
         | ScalingMetric::External { target, .. } => MetricSpec {
             type_: "Object".to_owned(),
             object: Some(ObjectMetricSource {

@@ -46,6 +46,8 @@ pub enum Signal {
     RequestRate,
     /// Requests that wait, not yet being computed.
     QueueDepth,
+    /// Requests that are accepted and not answered yet, those that wait included.
+    Concurrency,
     /// A PromQL query of the service's own, by the name given in its spec.
     External(String),
 }
@@ -58,6 +60,7 @@ impl Signal {
         match self {
             Self::RequestRate => "request_rate".to_owned(),
             Self::QueueDepth => "queue_depth".to_owned(),
+            Self::Concurrency => "concurrency".to_owned(),
             Self::External(name) => format!("{}{name}", Self::EXTERNAL_PREFIX),
         }
     }
@@ -67,6 +70,7 @@ impl Signal {
         match name {
             "request_rate" => Some(Self::RequestRate),
             "queue_depth" => Some(Self::QueueDepth),
+            "concurrency" => Some(Self::Concurrency),
             _ => name
                 .strip_prefix(Self::EXTERNAL_PREFIX)
                 .filter(|rest| !rest.is_empty())
@@ -82,6 +86,8 @@ pub struct PoolReadings {
     pub request_rate: Reading,
     /// [`Signal::QueueDepth`].
     pub queue_depth: Reading,
+    /// [`Signal::Concurrency`].
+    pub concurrency: Reading,
 }
 
 /// The readings of one service.
@@ -102,6 +108,7 @@ impl ServiceReadings {
             [
                 (Some(pool.as_str()), Signal::RequestRate, &readings.request_rate),
                 (Some(pool.as_str()), Signal::QueueDepth, &readings.queue_depth),
+                (Some(pool.as_str()), Signal::Concurrency, &readings.concurrency),
             ]
         });
         let external = self
@@ -147,6 +154,7 @@ impl ServiceReadings {
             }
             let reading = match signal {
                 Signal::QueueDepth => &readings.queue_depth,
+                Signal::Concurrency => &readings.concurrency,
                 _ => &readings.request_rate,
             };
             let sample = reading.clone()?;

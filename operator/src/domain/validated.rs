@@ -269,6 +269,8 @@ pub enum ScalingMetric {
     RequestRate(Target),
     /// Waiting requests.
     QueueDepth(Target),
+    /// Requests in work or waiting.
+    Concurrency(Target),
     /// A query of the user's.
     External {
         /// Name in the metrics API, without the prefix.
@@ -307,6 +309,7 @@ impl ScalingMetric {
             Self::Resource { .. } => None,
             Self::RequestRate(_) => Some(Signal::RequestRate),
             Self::QueueDepth(_) => Some(Signal::QueueDepth),
+            Self::Concurrency(_) => Some(Signal::Concurrency),
             Self::External { name, .. } => Some(Signal::External(name.clone())),
         }
     }
@@ -316,6 +319,7 @@ impl ScalingMetric {
         match self {
             Self::RequestRate(Target::AverageValue(amount))
             | Self::QueueDepth(Target::AverageValue(amount))
+            | Self::Concurrency(Target::AverageValue(amount))
             | Self::External {
                 target: Target::AverageValue(amount),
                 ..
@@ -342,6 +346,7 @@ impl ScalingMetric {
             } => "Memory",
             Self::RequestRate(_) => "RequestRate",
             Self::QueueDepth(_) => "QueueDepth",
+            Self::Concurrency(_) => "Concurrency",
             Self::External { .. } => "External",
         }
     }

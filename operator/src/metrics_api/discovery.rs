@@ -9,7 +9,7 @@ pub const VERSIONS: [&str; 2] = ["v1beta2", "v1beta1"];
 /// Our resource, as the HPA names it: plural and group.
 pub const RESOURCE: &str = "inferenceservices.serving.tidewright.dev";
 /// The metrics that every service has. External ones are not listed: their names are the tenants' business.
-const METRICS: [&str; 2] = ["request_rate", "queue_depth"];
+const METRICS: [&str; 3] = ["request_rate", "queue_depth", "concurrency"];
 /// What a client says that wants all groups with all resources in one answer.
 const AGGREGATED: [&str; 2] = [
     "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
@@ -141,7 +141,8 @@ mod tests {
                 names,
                 [
                     "inferenceservices.serving.tidewright.dev/request_rate",
-                    "inferenceservices.serving.tidewright.dev/queue_depth"
+                    "inferenceservices.serving.tidewright.dev/queue_depth",
+                    "inferenceservices.serving.tidewright.dev/concurrency"
                 ]
             );
         }

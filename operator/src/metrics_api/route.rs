@@ -88,7 +88,7 @@ fn metric_of(
     }
     let signal = Signal::from_metric_name(metric).ok_or_else(|| {
         Refusal::not_found(format!(
-            "InferenceServices have the metrics request_rate, queue_depth and external-NAME, not {metric}"
+            "InferenceServices have the metrics request_rate, queue_depth, concurrency and external-NAME, not {metric}"
         ))
     })?;
     let mut metric_selector: Option<String> = None;

@@ -24,6 +24,8 @@ pub struct Figures {
     pub rate: f64,
     /// Requests that waited at those that answered, on the average of the window.
     pub queued: f64,
+    /// Requests that those that answered had accepted and not answered, on the average of the window.
+    pub concurrency: f64,
     /// Pods that answered.
     pub up: u32,
     /// Pods that were asked.
@@ -169,13 +171,14 @@ impl History {
         (all / window_seconds, is_new)
     }
 
-    fn queued(&self, window_seconds: f64) -> f64 {
+    /// The mean of a number over the window.
+    fn mean(&self, window_seconds: f64, number: impl Fn(&Point) -> u64) -> f64 {
         let Some(now) = self.points.back() else { return 0.0 };
         let recent = self.points.iter().filter(|point| {
             !point.is_birth() && now.at.duration_since(point.at).as_secs_f64() < window_seconds * (1.0 - SLOP)
         });
         let (sum, count) = recent.fold((0.0, 0.0), |(sum, count), point| {
-            (sum + point.queued as f64, count + 1.0)
+            (sum + number(point) as f64, count + 1.0)
         });
         if count > 0.0 { sum / count } else { 0.0 }
     }
@@ -202,7 +205,8 @@ pub(super) fn figures<'a>(pods: impl Iterator<Item = (&'a str, Option<&'a Histor
         all.covered += u32::from(is_covered);
         all.at = Some(all.at.map_or(now.at, |at| at.min(now.at)));
         all.rate += rate;
-        all.queued += history.queued(window_seconds);
+        all.queued += history.mean(window_seconds, |point| point.queued);
+        all.concurrency += history.mean(window_seconds, |point| point.in_flight);
         if let Some(before) = history.points.iter().rev().nth(1) {
             all.completions = all.completions.saturating_add(now.completions - before.completions);
             all.service_seconds += now.service_seconds - before.service_seconds;

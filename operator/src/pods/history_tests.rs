@@ -49,6 +49,7 @@ fn a_rate_is_of_the_window_and_service_times_of_the_last_round() {
     assert!((figures.service_seconds - 0.4).abs() < 1e-9, "{figures:?}");
     // The mean of what it said at 3 s and at 4 s.
     assert!((figures.queued - 2.5).abs() < 1e-9, "{figures:?}");
+    assert!((figures.concurrency - 3.0).abs() < 1e-9, "{figures:?}");
     assert_eq!(figures.in_flight["a"], 3);
     assert_eq!(figures.at, Some(at(4000)));
 }

@@ -7,7 +7,7 @@ use crate::sources::check::Facts;
 use crate::sources::decode::{Line, quote};
 use crate::sources::queries::{
     DIGEST_LABEL, KEY_LABELS, PART_AGE, PART_ALL, PART_COVERED, PART_LABEL, PART_PODS, PART_SERIES, PART_UP,
-    SERVICE_LABELS, SIGNAL_LABEL, SIGNAL_QUEUE, SIGNAL_RATE,
+    SERVICE_LABELS, SIGNAL_CONCURRENCY, SIGNAL_LABEL, SIGNAL_QUEUE, SIGNAL_RATE,
 };
 
 /// Most pods that a count is believed to mean.
@@ -26,6 +26,7 @@ type Answer = Result<Vec<Line>, Unavailable>;
 pub struct Answers {
     rate: Result<HashMap<Key, Vec<f64>>, Unavailable>,
     queue: Result<HashMap<Key, Vec<f64>>, Unavailable>,
+    concurrency: Result<HashMap<Key, Vec<f64>>, Unavailable>,
     targets: Result<HashMap<Key, Targets>, Unavailable>,
     samples: Result<HashMap<(Key, &'static str), Samples>, Unavailable>,
     /// By service. Nothing depends on them but what is shown, so why there are none is not kept.
@@ -49,10 +50,18 @@ struct Samples {
 impl Answers {
     /// Sorts the answers. An answer with one line that cannot be meant is void as a whole: what else is wrong with it cannot be
     /// known. That of the digests is not, because nothing is decided by it.
-    pub fn new(rate: Answer, queue: Answer, targets: Answer, samples: Answer, digests: Answer) -> Self {
+    pub fn new(
+        rate: Answer,
+        queue: Answer,
+        concurrency: Answer,
+        targets: Answer,
+        samples: Answer,
+        digests: Answer,
+    ) -> Self {
         Self {
             rate: rate.and_then(values),
             queue: queue.and_then(values),
+            concurrency: concurrency.and_then(values),
             targets: targets.and_then(sort_targets),
             samples: samples.and_then(sort_samples),
             digests: digests.map(sort_digests).unwrap_or_default(),
@@ -69,6 +78,7 @@ impl Answers {
         let key: Key = (service.namespace.clone(), service.name.clone(), pool.to_owned());
         let (answer, name) = match signal {
             Signal::QueueDepth => (&self.queue, SIGNAL_QUEUE),
+            Signal::Concurrency => (&self.concurrency, SIGNAL_CONCURRENCY),
             _ => (&self.rate, SIGNAL_RATE),
         };
         let failed = |trouble: &Unavailable| trouble.clone();
@@ -180,6 +190,7 @@ fn sort_samples(lines: Vec<Line>) -> Result<HashMap<(Key, &'static str), Samples
         let signal = match line.label(SIGNAL_LABEL) {
             SIGNAL_RATE => SIGNAL_RATE,
             SIGNAL_QUEUE => SIGNAL_QUEUE,
+            SIGNAL_CONCURRENCY => SIGNAL_CONCURRENCY,
             other => return Err(malformed(&format!("a signal {:?}", quote(other)))),
         };
         let samples = sorted.entry((key(&line, 2)?, signal)).or_default();

@@ -121,12 +121,14 @@ pub fn hold_last_good(
             PoolReadings {
                 request_rate,
                 queue_depth,
+                concurrency,
             },
         ) in &mut readings.pools
         {
             let last = last.pools.get(pool);
             keep(request_rate, last.map(|last| &last.request_rate));
             keep(queue_depth, last.map(|last| &last.queue_depth));
+            keep(concurrency, last.map(|last| &last.concurrency));
         }
         for (name, reading) in &mut readings.external {
             keep(reading, last.external.get(name));
@@ -233,6 +235,7 @@ mod tests {
                 PoolReadings {
                     request_rate: reading.clone(),
                     queue_depth: reading.clone(),
+                    concurrency: reading.clone(),
                 },
             )]),
             external: BTreeMap::from([("lag".to_owned(), reading.clone())]),

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use tidewright_contract::metrics::{HTTP_REQUESTS_RECEIVED, ML_MODEL_INFO, ML_QUEUE_DEPTH, label, queue};
+use tidewright_contract::metrics::{
+    HTTP_REQUESTS_RECEIVED, ML_MODEL_INFO, ML_QUEUE_DEPTH, ML_REQUESTS_IN_FLIGHT, label, queue,
+};
 use tidewright_contract::routes;
 
 /// Labels that name a service.
@@ -33,6 +35,8 @@ pub const PART_COVERED: &str = "covered";
 pub const SIGNAL_RATE: &str = "request_rate";
 /// `signal` in [`samples`].
 pub const SIGNAL_QUEUE: &str = "queue_depth";
+/// `signal` in [`samples`].
+pub const SIGNAL_CONCURRENCY: &str = "concurrency";
 
 /// `by (…)` of every query.
 fn by() -> String {
@@ -61,6 +65,10 @@ fn waiting() -> String {
     format!("{}{{{}}}", ML_QUEUE_DEPTH.name, ours(&matcher))
 }
 
+fn in_flight() -> String {
+    format!("{}{{{}}}", ML_REQUESTS_IN_FLIGHT.name, ours(""))
+}
+
 /// A selector narrowed to samples no older than `max_age`: Prometheus itself looks back five minutes, which after its own restart brings back
 /// pods that are long gone.
 fn fresh(selector: &str, max_age: Duration) -> String {
@@ -78,6 +86,11 @@ pub fn request_rate(window: Duration) -> String {
 /// Waiting requests per pool.
 pub fn queue_depth(max_age: Duration) -> String {
     format!("sum by ({}) {}", by(), fresh(&waiting(), max_age))
+}
+
+/// Requests accepted and not answered yet, per pool.
+pub fn concurrency(max_age: Duration) -> String {
+    format!("sum by ({}) {}", by(), fresh(&in_flight(), max_age))
 }
 
 /// What the pods of each service have loaded: one line per digest.
@@ -108,7 +121,11 @@ pub fn samples(max_age: Duration, window: Duration, scrape_interval: Duration) -
     let by = by();
     let part = |signal: &str, part: &str, text: &str| labelled(&labelled(text, PART_LABEL, part), SIGNAL_LABEL, signal);
     let mut parts = Vec::new();
-    for (signal, selector) in [(SIGNAL_RATE, arrivals()), (SIGNAL_QUEUE, waiting())] {
+    for (signal, selector) in [
+        (SIGNAL_RATE, arrivals()),
+        (SIGNAL_QUEUE, waiting()),
+        (SIGNAL_CONCURRENCY, in_flight()),
+    ] {
         let age = format!("time() - max by ({by}) (timestamp({selector}))");
         let pods = format!("count by ({by}) (count by ({by}, pod) {})", fresh(&selector, max_age));
         parts.push(part(signal, PART_AGE, &age));
@@ -175,15 +192,17 @@ mod tests {
 
     const RATE: &str = include_str!("goldens/request_rate.promql");
     const QUEUE: &str = include_str!("goldens/queue_depth.promql");
+    const CONCURRENCY: &str = include_str!("goldens/concurrency.promql");
     const DIGESTS: &str = include_str!("goldens/digests.promql");
     const TARGETS: &str = include_str!("goldens/targets.promql");
     const SAMPLES: &str = include_str!("goldens/samples.promql");
 
-    fn all() -> [(&'static str, String, &'static str); 5] {
+    fn all() -> [(&'static str, String, &'static str); 6] {
         let age = Duration::from_secs(15);
         [
             ("request_rate", request_rate(Duration::from_secs(30)), RATE),
             ("queue_depth", queue_depth(age), QUEUE),
+            ("concurrency", concurrency(age), CONCURRENCY),
             ("digests", digests(age), DIGESTS),
             ("targets", targets(), TARGETS),
             (

@@ -39,7 +39,7 @@ pub struct Source {
     own: Option<Prometheus>,
     /// The allow-listed servers, by their address in [`parse_server`]'s form. They never see the bearer token.
     others: HashMap<String, Prometheus>,
-    texts: [String; 5],
+    texts: [String; 6],
     ready: ReadyPods,
     /// The same over the time in which a window fills.
     ready_for_window: ReadyPods,
@@ -84,6 +84,7 @@ impl Source {
             texts: [
                 queries::request_rate(settings.rate_window),
                 queries::queue_depth(settings.max_sample_age),
+                queries::concurrency(settings.max_sample_age),
                 queries::targets(),
                 queries::samples(settings.max_sample_age, settings.rate_window, settings.scrape_interval),
                 queries::digests(settings.max_sample_age),
@@ -161,17 +162,18 @@ impl Source {
     async fn ask(&self, wanted: &Wanted) -> Answers {
         if wanted.is_empty() {
             let nothing = || Ok(Vec::new());
-            return Answers::new(nothing(), nothing(), nothing(), nothing(), nothing());
+            return Answers::new(nothing(), nothing(), nothing(), nothing(), nothing(), nothing());
         }
-        let [rate, queue, targets, samples, digests] = &self.texts;
-        let (rate, queue, targets, samples, digests) = tokio::join!(
+        let [rate, queue, concurrency, targets, samples, digests] = &self.texts;
+        let (rate, queue, concurrency, targets, samples, digests) = tokio::join!(
             self.query(rate),
             self.query(queue),
+            self.query(concurrency),
             self.query(targets),
             self.query(samples),
             self.query(digests)
         );
-        Answers::new(rate, queue, targets, samples, digests)
+        Answers::new(rate, queue, concurrency, targets, samples, digests)
     }
 
     async fn query(&self, text: &str) -> Result<Vec<Line>, Unavailable> {
@@ -286,6 +288,7 @@ impl Source {
         PoolReadings {
             request_rate: read(&Signal::RequestRate),
             queue_depth: read(&Signal::QueueDepth),
+            concurrency: read(&Signal::Concurrency),
         }
     }
 }

@@ -182,6 +182,7 @@ fn propose(
         }
         ScalingMetric::RequestRate(target) => of_signal(word, "req/s", target, reading, ready),
         ScalingMetric::QueueDepth(target) => of_signal(word, "queued", target, reading, ready),
+        ScalingMetric::Concurrency(target) => of_signal(word, "in work", target, reading, ready),
         ScalingMetric::External { name, target, .. } => of_signal(word, &format!("({name})"), target, reading, ready),
     }
 }

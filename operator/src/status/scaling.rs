@@ -22,6 +22,7 @@ use tidewright_api::scaling::Mode;
 use super::conditions::{Draft, Truth};
 use super::pods;
 use crate::domain::observed::Observed;
+use crate::domain::published::Signal;
 use crate::domain::reading;
 use crate::domain::signals::Signals;
 use crate::domain::validated::{Pool, ScalingMetric, Validated};
@@ -56,7 +57,7 @@ pub(super) fn scaling(service: &Validated, observed: &Observed) -> Draft {
             ScalingMetric::External { server_address, .. } => {
                 observed.signals != Signals::NoPrometheus || server_address.is_none()
             }
-            ScalingMetric::RequestRate(_) | ScalingMetric::QueueDepth(_) => true,
+            ScalingMetric::RequestRate(_) | ScalingMetric::QueueDepth(_) | ScalingMetric::Concurrency(_) => true,
         });
     let absent = match &observed.signals {
         Signals::Taken(why) => Some((Reason::MetricsApiTaken, why.as_str())),
@@ -81,7 +82,9 @@ pub(super) fn scaling(service: &Validated, observed: &Observed) -> Draft {
             .zip(observed.readings.get(&pool.name).into_iter().flatten())
         {
             let Some(Err(unavailable)) = reading else { continue };
-            let is_asked_for = matches!(metric, ScalingMetric::RequestRate(_) | ScalingMetric::QueueDepth(_));
+            let is_asked_for = metric
+                .signal()
+                .is_some_and(|signal| !matches!(signal, Signal::External(_)));
             if is_direct && are_asked && is_asked_for && unavailable.reason == reading::Reason::NotConfigured {
                 // Without a Prometheus the pods alone are believed.
                 continue;

@@ -171,6 +171,11 @@ fn one(
             path,
             problems,
         )?)),
+        MetricType::Concurrency => Some(ScalingMetric::Concurrency(target(
+            metric.target.as_ref(),
+            path,
+            problems,
+        )?)),
         MetricType::External => {
             let position = *externals;
             *externals += 1;

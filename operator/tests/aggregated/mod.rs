@@ -252,7 +252,8 @@ pub fn publish(published: &Published, at: Timestamp, valid_for: Duration) {
         ));
         let pool = PoolReadings {
             request_rate: Ok(Sample { value, at }),
-            queue_depth: bad,
+            queue_depth: bad.clone(),
+            concurrency: bad,
         };
         Arc::new(ServiceReadings {
             pools: BTreeMap::from([("cpu".to_owned(), pool)]),

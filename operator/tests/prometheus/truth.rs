@@ -7,6 +7,7 @@ use tidewright_operator::clock::{Clock as _, SystemClock};
 pub enum Question {
     Rate,
     Queue,
+    Concurrency,
     Targets,
     Samples,
     Digests,
@@ -53,12 +54,13 @@ pub fn digest(digit: char) -> String {
     format!("sha256:{}", digit.to_string().repeat(64))
 }
 
-/// The truth: 12.5 requests per second, 3 waiting, one pod, scraped 1 s ago, with the model aa…; the external query answers 7.
+/// The truth: 12.5 requests per second, 3 waiting, 5 in work or waiting, one pod, scraped 1 s ago, with the model aa…; the external query answers 7.
 pub fn truth(question: Question) -> String {
     let now = unix_now();
     match question {
         Question::Rate => vector(&[of_pool(&[], now, "\"12.5\"")]),
         Question::Queue => vector(&[of_pool(&[], now, "\"3\"")]),
+        Question::Concurrency => vector(&[of_pool(&[], now, "\"5\"")]),
         Question::Targets => vector(&[part("up", "\"1\""), part("all", "\"1\""), part("series", "\"1\"")]),
         Question::Samples => vector(&[
             sample("request_rate", "age", "\"1.0\""),
@@ -66,6 +68,8 @@ pub fn truth(question: Question) -> String {
             sample("request_rate", "covered", "\"1\""),
             sample("queue_depth", "age", "\"1.0\""),
             sample("queue_depth", "pods", "\"1\""),
+            sample("concurrency", "age", "\"1.0\""),
+            sample("concurrency", "pods", "\"1\""),
         ]),
         Question::Digests => {
             let labels = [
@@ -91,6 +95,8 @@ pub fn question_of(promql: &str) -> Question {
         Question::Digests
     } else if promql.starts_with("sum by") && promql.contains("rate(") {
         Question::Rate
+    } else if promql.starts_with("sum by") && promql.contains("in_flight") {
+        Question::Concurrency
     } else if promql.starts_with("sum by") {
         Question::Queue
     } else if promql.contains("\"series\"") {

@@ -23,6 +23,7 @@ fn pools(list: &[(&str, Reading)]) -> ServiceReadings {
                 let readings = PoolReadings {
                     request_rate: reading.clone(),
                     queue_depth: bad(Reason::NoSamples),
+                    concurrency: bad(Reason::NoSamples),
                 };
                 ((*name).to_owned(), readings)
             })
@@ -134,6 +135,7 @@ fn metric_names_go_both_ways() {
     for signal in [
         Signal::RequestRate,
         Signal::QueueDepth,
+        Signal::Concurrency,
         Signal::External("kafka-lag".into()),
     ] {
         assert_eq!(Signal::from_metric_name(&signal.metric_name()), Some(signal));
