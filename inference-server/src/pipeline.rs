@@ -76,6 +76,8 @@ impl Pipeline {
 #[derive(Debug)]
 pub struct Work {
     pub inputs: Vec<Tensor>,
+    /// Its caller waits no longer. It may leave the queue earlier, for an objective.
+    pub deadline: Instant,
     pub reply: oneshot::Sender<Result<Vec<Tensor>, Error>>,
     /// The call that it is a part of, where that is traced.
     pub trace: trace::Link,
@@ -243,6 +245,7 @@ impl Serving {
                     kind,
                     payload: Work {
                         inputs,
+                        deadline,
                         reply,
                         trace: trace.clone(),
                     },
@@ -296,25 +299,45 @@ impl Serving {
         for Part { kind, .. } in &mut work {
             kind.work = self.costs.work(kind.size_class, kind.items);
         }
-        self.check_parts(&work, self.time_left(deadline, now))?;
-        self.queue.push_all(work, deadline).map_err(|refused| match refused {
+        let due = self.check_parts(&work, now, deadline)?;
+        self.queue.push_all(work, due).map_err(|refused| match refused {
             Refused::Full => self.overloaded(),
             Refused::Closed => Error::NotReady("the server is stopping".to_owned()),
         })
     }
 
-    /// Refuses a request whose last part would be done too late.
-    fn check_parts(&self, parts: &[Part<Work>], within: Duration) -> Result<(), Error> {
+    /// Refuses a request whose last part would be done too late. Otherwise when its parts have to leave the queue.
+    fn check_parts(&self, parts: &[Part<Work>], now: Instant, deadline: Instant) -> Result<Instant, Error> {
         let Some((last, others)) = parts.split_last() else {
-            return Ok(());
+            return Ok(deadline);
         };
-        let ahead = self.queue.ahead_of(last.kind.priority);
-        if ahead.is_zero() {
-            return Ok(());
-        }
-        let own: Duration = others.iter().map(|part| part.kind.work).sum();
+        let before: Duration = others.iter().map(|part| part.kind.work).sum();
         let run = self.costs.at_least(last.kind.size_class, last.kind.items);
-        self.check_time(ahead + own, run.unwrap_or_default(), within)
+        let run = run.unwrap_or_default();
+        let ahead = self.queue.ahead_of(last.kind.priority);
+        if !ahead.is_zero() {
+            self.check_time(ahead + before, run, self.time_left(deadline, now))?;
+        }
+        Ok(match self.latency_objective {
+            // One that takes longer than that by itself is never in time: it is not given up for it once it waits.
+            Some(objective) if before + run < objective => deadline.min(now + objective),
+            _ => deadline,
+        })
+    }
+
+    /// Why a part that waited is not run any more: its caller has gone, or those before it took longer than was known and the objective cannot be kept.
+    pub fn late(&self, due: Instant, deadline: Instant) -> Error {
+        if due >= deadline {
+            return Error::Deadline;
+        }
+        let waiting = self.queue.len();
+        Error::Overloaded {
+            message: format!(
+                "model \"{}\" has more to do than can be answered in time",
+                self.facts.name
+            ),
+            retry_after: self.pace.retry_after(waiting, self.facts.workers),
+        }
     }
 
     /// The request as pieces of at most one batch, each with its number of items.

@@ -95,6 +95,7 @@ mod tests {
             kind,
             payload: Work {
                 inputs: Vec::new(),
+                deadline: crate::clock::now(),
                 reply: tokio::sync::oneshot::channel().0,
                 trace: crate::trace::link(),
             },

@@ -30,7 +30,8 @@ impl Source for Feed {
             }
             for entry in pulled.late {
                 // A caller whose deadline passed may be gone already.
-                let _ = entry.payload.reply.send(Err(Error::Deadline));
+                let error = self.0.late(entry.deadline, entry.payload.deadline);
+                let _ = entry.payload.reply.send(Err(error));
             }
             if let Some(batch) = Batch::new(&self.0, pulled.batch) {
                 return Wake::Job(Box::new(batch));

@@ -156,6 +156,18 @@ async fn with_an_objective_who_would_wait_longer_is_refused_at_once_and_who_is_a
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_objective_that_a_request_cannot_keep_by_itself_does_not_refuse_it_where_nobody_waits() {
+    let mut config = config(&["slow"]);
+    config.limits.latency_objective_millis = 1;
+    let server = server(&config);
+    // Seven of eight would be given up if their own run made them late.
+    for turn in 0..10 {
+        let answer = slow(&server).await;
+        assert_eq!(answer.status, 200, "{turn}: {}", answer.text);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_who_leaves_gives_up_his_place_and_is_counted() {
     let (server, first) = busy().await;
     let mut leavers = calls(&server, 5);
