@@ -5,7 +5,7 @@ use anyhow::Result;
 
 use super::closed_loop;
 use super::open_loop::{self, Offer};
-use super::peers::{Field, PEERS, Runs, Workload};
+use super::peers::{Field, HASTY, PEERS, Runs, Workload};
 use super::rows::{Bench, Outcome, in_turn};
 use super::sides::{self, Side};
 use crate::load::digits;
@@ -46,6 +46,7 @@ pub(super) async fn measure(bench: &mut Bench, field: &Field, digits: &Digits, r
     }
     let mut names = vec!["echo", BARE_LOOP, "server"];
     names.extend(PEERS);
+    names.push(HASTY);
     for name in in_turn(names, round) {
         let side = match name {
             "echo" if bench.options.wants(&[1, 6]) => Some(Side::echo(&digits.one.requests)?),
@@ -67,6 +68,7 @@ pub(super) async fn measure(bench: &mut Bench, field: &Field, digits: &Digits, r
                     .await?;
                 None
             }
+            HASTY if bench.options.wants(&[2, 6]) => field.hasty_triton(&digits.one),
             _ if wants_peer(bench, name) => field.peer(name, &digits.one),
             _ => None,
         };
@@ -97,16 +99,16 @@ async fn visit(bench: &mut Bench, side: &Side, round: usize) -> Result<()> {
                 let (rate, _) = closed_loop::run(address, requests, 64, options.lasts()).await?;
                 outcome.put("closed_64", rate);
             }
-            if options.wants(&[3]) && side.name != "echo" {
+            if options.wants(&[3]) && !["echo", HASTY].contains(&side.name) {
                 let (rate, latencies) = closed_loop::run(address, requests, 32, options.lasts()).await?;
                 outcome.put("closed_32", rate);
                 outcome.put("closed_32_p99_micros", latencies.value_at_quantile(0.99) as f64);
             }
-            if options.wants(&[6]) && matches!(side.name, "echo" | "server" | "triton") {
+            if options.wants(&[6]) && matches!(side.name, "echo" | "server" | "triton" | HASTY) {
                 let (_, latencies) = closed_loop::run(address, requests, 1, options.lasts()).await?;
                 outcome.put("alone_p50_micros", latencies.value_at_quantile(0.5) as f64);
             }
-            if options.wants(&[2]) && matches!(side.name, "server" | "mosec" | "triton") {
+            if options.wants(&[2]) && matches!(side.name, "server" | "mosec" | "triton" | HASTY) {
                 let offer = Offer {
                     limit: LIMIT,
                     lasts: options.lasts(),

@@ -17,9 +17,12 @@ use crate::{images, paths};
 /// Names of the servers of others, as their files in inference-server/bench.
 pub(super) const PEERS: [&str; 5] = ["mosec", "fastapi", "triton", "mlserver", "kserve"];
 
+/// Triton without a wait, where it is another side than Triton as suits it best.
+pub(super) const HASTY: &str = "triton, without a wait";
+
 /// Whether a side is a server of others, in whichever way it batches.
 pub(super) fn is_peer(side: &str) -> bool {
-    PEERS.contains(&side) || side == super::text_part::PADDED
+    PEERS.contains(&side) || [HASTY, super::text_part::PADDED].contains(&side)
 }
 
 /// ONNX Runtime's own reports to its makers: a thread, files and facts about the machine in every process that loads it.
@@ -130,6 +133,14 @@ impl Field {
         };
         let best = tried.and_then(super::tuning::Tried::best);
         self.peer_with(name, workload, best.unwrap_or(usual))
+    }
+
+    /// Triton told to wait for nobody, where waiting suits it better otherwise: what counts in rows 2 and 6.
+    pub(super) fn hasty_triton(&self, workload: &Workload) -> Option<Side> {
+        let tried = self.tuned.get(&(workload.name, "triton"))?;
+        let setting = tried.best_without_wait().filter(|hasty| tried.best() != Some(*hasty))?;
+        let side = self.peer_with("triton", workload, setting)?;
+        Some(Side { name: HASTY, ..side })
     }
 
     /// A server of others that batches so.

@@ -42,6 +42,13 @@ impl Tried {
         let best = started.max_by(|a, b| a.1.total_cmp(&b.1));
         best.map(|(setting, _)| *setting)
     }
+
+    /// Of those that never wait for company the one that answered most: what a lone request, or one with little time, is served best by.
+    pub(super) fn best_without_wait(&self) -> Option<Setting> {
+        let rates = self.rates.iter().filter(|(setting, _)| setting.wait_micros == 0);
+        let rates = rates.copied().collect();
+        Self { rates }.best()
+    }
 }
 
 /// By workload and peer.
@@ -110,12 +117,16 @@ pub(super) async fn tune(field: &mut Field, work: &Workload, peers: &[&'static s
 pub(super) fn told(tuned: &Tuned) -> Option<String> {
     let of = |((work, peer), tried): (&(&str, &str), &Tried)| {
         let best = tried.best()?;
+        let hasty = tried.best_without_wait().filter(|hasty| *hasty != best);
+        let hasty = hasty.map_or_else(String::new, |hasty| {
+            format!(", and of {} without a wait where time counts", hasty.batch_max)
+        });
         let rates = tried.rates.iter().filter_map(|(_, rate)| *rate);
         let (least, most) = rates.fold((f64::MAX, 0.0_f64), |(least, most), rate| {
             (least.min(rate), most.max(rate))
         });
         Some(format!(
-            "{peer}, {work}: batches of {}, wait {} us ({most:.0} answers/s; {least:.0} with the least fitting of {})",
+            "{peer}, {work}: batches of {}, wait {} us{hasty} ({most:.0} answers/s; {least:.0} with the least fitting of {})",
             best.batch_max,
             best.wait_micros,
             tried.rates.len()
@@ -158,6 +169,7 @@ mod tests {
             rates: vec![(ONE, Some(10.0)), (EIGHT, Some(30.0)), (EIGHT, None)],
         };
         assert_eq!(tried.best(), Some(EIGHT));
+        assert_eq!(tried.best_without_wait(), Some(ONE));
         let told = told(&Tuned::from([(("digits", "mosec"), tried)])).unwrap();
         assert!(
             told.ends_with("mosec, digits: batches of 8, wait 500 us (30 answers/s; 10 with the least fitting of 3)."),

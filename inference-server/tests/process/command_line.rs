@@ -274,3 +274,22 @@ fn a_line_says_which_model_and_request_of_which_trace_and_why_there_was_no_answe
     let told: serde_json::Value = serde_json::from_str(&bad.body).unwrap();
     assert_eq!(second["error"], told["error"]);
 }
+
+/// Whatever the log's filter lets through, the library is asked for: left alone it puts together a line for every run, and nobody reads it.
+#[test]
+fn onnx_runtime_writes_no_more_than_the_log_shows() {
+    let model = model("affine");
+    let of_the_runtime = |filter: &str| {
+        let server = Server::start(&["--model", &model, "--log", filter, "--log-format", "json"]);
+        let mut client = Client::connect(server.http).unwrap();
+        let answer = client.post("/api/v1/predict", r#"{"features":[1,2,3,4]}"#).unwrap();
+        assert_eq!(answer.status, 200);
+        server.signal("TERM");
+        let log = server.end().log;
+        log.lines().filter(|line| line.contains("\"target\":\"ort")).count()
+    };
+    // What it has to say when a session begins is of its second level, which its lines bear as ours do.
+    assert_eq!(of_the_runtime("info"), 0);
+    let all = of_the_runtime("ort=trace");
+    assert!(all > 10, "{all} lines");
+}
