@@ -113,7 +113,7 @@ pub struct ServeArgs {
     /// Time for one request, beyond it 504 [default: 60]
     #[arg(long, value_name = "SECONDS", env = "TIDEWRIGHT_TIMEOUT_SECONDS")]
     pub timeout_seconds: Option<u32>,
-    /// Time in which callers want their answers; what would be answered later is refused at once with 429; 0: nobody has said [default: 0]
+    /// Time in which callers want their answers; what would be answered later is refused with 429; 0: nobody has said [default: 0]
     #[arg(long, value_name = "MILLIS", env = "TIDEWRIGHT_LATENCY_OBJECTIVE_MILLIS")]
     pub latency_objective_millis: Option<u32>,
     /// Execution providers in order of preference: cpu, cuda, tensorrt [default: cpu]

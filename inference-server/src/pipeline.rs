@@ -1,6 +1,7 @@
 //! The life of one request after it was read: cache, queue, reply. Every way out is counted, the caller's leaving included.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -13,19 +14,21 @@ use crate::batcher::cost::{CostTable, size_class};
 use crate::cache::key::Prefix;
 use crate::cache::levels::Levels;
 use crate::clock;
-use crate::error::{Category, Error};
-use crate::metrics::{ModelMetrics, Status};
+use crate::error::Error;
+use crate::metrics::ModelMetrics;
 use crate::model::registry::Facts;
 use crate::model::signature::Rows;
-use crate::queue::state::Kind;
+use crate::queue::state::{Kind, Term};
 use crate::queue::task::{Part, Queue, Refused, Ticket};
 use crate::request::{Outputs, Priority, Request};
 use crate::tensor::{DataType, Tensor};
 use crate::trace;
 
+pub mod ending;
 pub mod express;
 pub mod pace;
 
+pub use self::ending::Ending;
 use self::express::Express;
 use self::pace::{Pace, done};
 
@@ -67,17 +70,24 @@ impl Pipeline {
     }
 
     /// The outputs for a request, from the cache or from a run.
-    pub async fn infer(&self, serving: &Serving, request: Request, deadline: Instant) -> Result<Outputs, Error> {
-        serving.infer(request, self.cache.get(), deadline).await
+    pub async fn infer(&self, serving: &Serving, request: Request, time: Time) -> Result<Outputs, Error> {
+        serving.infer(request, self.cache.get(), time).await
     }
+}
+
+/// The time of one request.
+#[derive(Debug, Clone, Copy)]
+pub struct Time {
+    /// What an objective counts from.
+    pub arrived: Instant,
+    /// Its caller waits no longer.
+    pub deadline: Instant,
 }
 
 /// What a worker gets to do for one part of a request.
 #[derive(Debug)]
 pub struct Work {
     pub inputs: Vec<Tensor>,
-    /// Its caller waits no longer. It may leave the queue earlier, for an objective.
-    pub deadline: Instant,
     pub reply: oneshot::Sender<Result<Vec<Tensor>, Error>>,
     /// The call that it is a part of, where that is traced.
     pub trace: trace::Link,
@@ -98,52 +108,6 @@ pub struct Serving {
     pub express: Express,
     /// Time in which callers want their answers, where somebody has said it.
     pub latency_objective: Option<Duration>,
-}
-
-/// Counts how a request ended; one that is dropped halfway was left by its caller.
-#[derive(Debug)]
-pub struct Ending<'m> {
-    metrics: &'m ModelMetrics,
-    items: usize,
-    status: Status,
-    began: Instant,
-}
-
-impl<'m> Ending<'m> {
-    /// For a request with `items` items.
-    pub fn new(metrics: &'m ModelMetrics, items: usize) -> Self {
-        Self {
-            metrics,
-            items,
-            status: Status::Cancelled,
-            began: clock::now(),
-        }
-    }
-
-    /// The number of items, once it is known.
-    pub fn set_items(&mut self, items: usize) {
-        self.items = items;
-    }
-
-    /// The end.
-    pub fn set(&mut self, error: Option<&Error>) {
-        self.status = match error.map(Error::category) {
-            None => Status::Success,
-            Some(Category::Client | Category::Server) => Status::Error,
-            Some(Category::Rejected) => Status::Rejected,
-            Some(Category::Timeout) => Status::Timeout,
-        };
-    }
-}
-
-impl Drop for Ending<'_> {
-    fn drop(&mut self) {
-        self.metrics.ended(self.status, self.items);
-        if self.status != Status::Success {
-            let duration = clock::now().saturating_duration_since(self.began);
-            self.metrics.failed.add(duration.as_secs_f64());
-        }
-    }
 }
 
 impl Serving {
@@ -206,16 +170,16 @@ impl Serving {
     }
 
     /// From the cache or from a run, before the deadline.
-    async fn infer(&self, request: Request, cache: Option<&Levels>, deadline: Instant) -> Result<Outputs, Error> {
-        let within = deadline.saturating_duration_since(clock::now());
+    async fn infer(&self, request: Request, cache: Option<&Levels>, time: Time) -> Result<Outputs, Error> {
+        let within = time.deadline.saturating_duration_since(clock::now());
         let answer = async {
             let Some(levels) = cache else {
-                return self.run(request, deadline).await;
+                return self.run(request, time).await;
             };
             let names = self.facts.signature.inputs.iter().map(|slot| &*slot.name);
             let key = self.key_prefix.key(names.zip(&request.inputs));
             // Boxed: large, and what is not boxed is moved with every request.
-            Box::pin(levels.get_or_run(key, &self.output_datatypes, || self.run(request, deadline))).await
+            Box::pin(levels.get_or_run(key, &self.output_datatypes, || self.run(request, time))).await
         };
         tokio::time::timeout(within, answer)
             .await
@@ -223,7 +187,7 @@ impl Serving {
     }
 
     /// Puts the request into the queue, in parts no larger than a batch, and waits for all of them.
-    async fn run(&self, request: Request, deadline: Instant) -> Result<Outputs, Error> {
+    async fn run(&self, request: Request, time: Time) -> Result<Outputs, Error> {
         let (rows, priority) = (request.rows, request.priority);
         if priority != Priority::default() {
             self.queue.saw_rank(clock::wall_millis());
@@ -245,7 +209,6 @@ impl Serving {
                     kind,
                     payload: Work {
                         inputs,
-                        deadline,
                         reply,
                         trace: trace.clone(),
                     },
@@ -254,14 +217,18 @@ impl Serving {
             })
             .unzip();
         // Dropped with this future: whoever leaves gives up the places that still wait.
-        let tickets = self.begin(work, deadline)?;
-        let mut outputs: Vec<Vec<Tensor>> = Vec::with_capacity(replies.len());
-        for reply in replies {
-            let part = reply
-                .await
-                .unwrap_or_else(|_| Err(Error::Internal("a worker dropped the request".to_owned())))?;
-            outputs.push(part);
-        }
+        let (tickets, due) = self.begin(work, time)?;
+        let mut answers = pin!(gather(replies));
+        let in_time = match due {
+            Some(due) => tokio::time::timeout_at(due.into(), answers.as_mut()).await.ok(),
+            None => Some(answers.as_mut().await),
+        };
+        let mut outputs = match in_time {
+            Some(outputs) => outputs?,
+            // The last part is the last to be run: while it waits, the answer is not near.
+            None if tickets.last().is_some_and(Ticket::give_up) => return Err(self.too_much()),
+            None => answers.await?,
+        };
         drop(tickets);
         if outputs.len() == 1 {
             return Ok(Outputs::new(outputs.pop().unwrap_or_default()));
@@ -281,17 +248,17 @@ impl Serving {
             .ok_or_else(|| Error::ModelFailed(format!("the outputs of {rows} items do not fit together")))
     }
 
-    /// Runs the parts at once, or puts them into the queue.
-    fn begin(&self, mut work: Vec<Part<Work>>, deadline: Instant) -> Result<Vec<Ticket<Work>>, Error> {
+    /// Runs the parts at once, or puts them into the queue: then also until when their run must have begun, where that is before the deadline.
+    fn begin(&self, mut work: Vec<Part<Work>>, time: Time) -> Result<(Vec<Ticket<Work>>, Option<Instant>), Error> {
         let now = clock::now();
         if let ([part], true) = (work.as_slice(), self.queue.is_empty())
             && self.express.pays(&self.costs, part.kind)
             && let Some(part) = work.pop()
         {
-            match self.express.run(part, now, deadline) {
+            match self.express.run(part, now, time.deadline) {
                 None => {
                     self.metrics.express_runs.inc();
-                    return Ok(Vec::new());
+                    return Ok((Vec::new(), None));
                 }
                 Some(part) => work.push(part),
             }
@@ -299,37 +266,45 @@ impl Serving {
         for Part { kind, .. } in &mut work {
             kind.work = self.costs.work(kind.size_class, kind.items);
         }
-        let due = self.check_parts(&work, now, deadline)?;
-        self.queue.push_all(work, due).map_err(|refused| match refused {
+        let term = self.check_parts(&work, now, time)?;
+        let tickets = self.queue.push_all(work, term).map_err(|refused| match refused {
             Refused::Full => self.overloaded(),
             Refused::Closed => Error::NotReady("the server is stopping".to_owned()),
-        })
+        })?;
+        Ok((tickets, (term.due < term.deadline).then_some(term.due)))
     }
 
-    /// Refuses a request whose last part would be done too late. Otherwise when its parts have to leave the queue.
-    fn check_parts(&self, parts: &[Part<Work>], now: Instant, deadline: Instant) -> Result<Instant, Error> {
+    /// Refuses a request whose last part would be done too late. Otherwise for how long its parts are of use.
+    fn check_parts(&self, parts: &[Part<Work>], now: Instant, time: Time) -> Result<Term, Error> {
+        let Time { arrived, deadline } = time;
         let Some((last, others)) = parts.split_last() else {
-            return Ok(deadline);
+            return Ok(deadline.into());
         };
         let before: Duration = others.iter().map(|part| part.kind.work).sum();
         let run = self.costs.at_least(last.kind.size_class, last.kind.items);
         let run = run.unwrap_or_default();
+        let end = self.latency_objective.map_or(deadline, |objective| arrived + objective);
+        let end = end.min(deadline);
         let ahead = self.queue.ahead_of(last.kind.priority);
         if !ahead.is_zero() {
-            self.check_time(ahead + before, run, self.time_left(deadline, now))?;
+            self.check_time(ahead + before, run, end.saturating_duration_since(now))?;
         }
-        Ok(match self.latency_objective {
-            // One that takes longer than that by itself is never in time: it is not given up for it once it waits.
-            Some(objective) if before + run < objective => deadline.min(now + objective),
-            _ => deadline,
-        })
+        // One that takes longer by itself is late in any case, and of use all the same: it is not given up for it.
+        let alone = done(before, run, self.facts.alive.load(Ordering::Relaxed)).saturating_sub(run / 2);
+        let due = if now + alone <= end { end } else { deadline };
+        Ok(Term { due, deadline })
     }
 
-    /// Why a part that waited is not run any more: its caller has gone, or those before it took longer than was known and the objective cannot be kept.
-    pub fn late(&self, due: Instant, deadline: Instant) -> Error {
-        if due >= deadline {
-            return Error::Deadline;
+    /// Why an entry that waited is not run any more: its caller waits no longer, or those before it took longer than was known.
+    pub fn late(&self, term: Term) -> Error {
+        if term.due < term.deadline {
+            self.too_much()
+        } else {
+            Error::Deadline
         }
+    }
+
+    fn too_much(&self) -> Error {
         let waiting = self.queue.len();
         Error::Overloaded {
             message: format!(
@@ -365,6 +340,18 @@ impl Serving {
             })
             .collect()
     }
+}
+
+/// The answers of all parts, in their order.
+async fn gather(replies: Vec<oneshot::Receiver<Result<Vec<Tensor>, Error>>>) -> Result<Vec<Vec<Tensor>>, Error> {
+    let mut outputs = Vec::with_capacity(replies.len());
+    for reply in replies {
+        let part = reply
+            .await
+            .unwrap_or_else(|_| Err(Error::Internal("a worker dropped the request".to_owned())))?;
+        outputs.push(part);
+    }
+    Ok(outputs)
 }
 
 /// Requests with equal inner shapes share a group. A collision is harmless: the batch is then run piece by piece.

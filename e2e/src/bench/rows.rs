@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::peers::Field;
+use super::peers::{Field, HASTY};
 use super::processor::Ticks;
 use super::reasons::Reasons;
 use super::sides::{self, Side};
@@ -207,7 +207,13 @@ pub(super) fn run(options: Options) -> Result<()> {
     // Before anything is measured: a slip in that file must not cost a run.
     let reasons = Reasons::read()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (mut field, missing) = Field::gather(&options.peers())?;
+    let (mut field, mut missing) = Field::gather(&options.peers())?;
+    // Sides that are another way of running a peer are missing where it is.
+    for (peer, other) in [("mosec", text_part::PADDED), ("triton", HASTY)] {
+        if let Some(reason) = missing.get(peer).cloned() {
+            missing.insert(other, reason);
+        }
+    }
     let digits = digits_part::Digits::gather()?;
     closed_loop::pin_to_last_core()?;
     let mut bench = Bench {

@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(tried.best_without_wait(), Some(ONE));
         let told = told(&Tuned::from([(("digits", "mosec"), tried)])).unwrap();
         assert!(
-            told.ends_with("mosec, digits: batches of 8, wait 500 us (30 answers/s; 10 with the least fitting of 3)."),
+            told.ends_with("mosec, digits: batches of 8, wait 500 us, and of 1 without a wait where time counts (30 answers/s; 10 with the least fitting of 3)."),
             "{told}"
         );
         assert_eq!(

@@ -135,7 +135,7 @@ async fn real_autoscaler_follows_rate_queue_and_concurrency_and_holds_while_prom
         let client = &namespace.client;
         let rate = Scenario::new(&namespace.name, "rate", MODEL).request_rate("10");
         let queue = Scenario::new(&namespace.name, "queue", MODEL).queue_depth("5");
-        let work = Scenario::new(&namespace.name, "work", MODEL).concurrency("5");
+        let work = Scenario::new(&namespace.name, "work", MODEL).concurrency("10");
         for scenario in [&rate, &queue, &work] {
             scenario.apply(client).await?;
         }

@@ -130,9 +130,9 @@ fn scrape(path: &str, loads: &Loads) -> String {
         pod.requests.floor(),
         ML_QUEUE_DEPTH.name,
         load.queue * share,
-        // Nothing is in work here that does not wait.
+        // For each that waits one is in work: another number, and another signal.
         ML_REQUESTS_IN_FLIGHT.name,
-        load.queue * share,
+        2.0 * load.queue * share,
     )
 }
 

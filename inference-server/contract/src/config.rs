@@ -124,7 +124,7 @@ pub struct LimitsConfig {
     /// Time for one request, from its head to its answer; beyond it 504.
     pub timeout_seconds: u32,
     /// Time in which callers want their answers. A request that, as far as is known, would be answered later is refused with 429, at once or when those
-    /// before it have taken longer than was known, so that answers are in time under any load. 0: nobody has said.
+    /// before it have taken longer than was known, so that what is answered is in time under any load, as far as estimates are right. 0: nobody has said.
     #[serde(skip_serializing_if = "is_zero")]
     pub latency_objective_millis: u32,
     /// Largest request body; beyond it 413.

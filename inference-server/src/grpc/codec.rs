@@ -12,7 +12,7 @@ use tonic_prost::ProstEncoder;
 use crate::protocols::pb::ModelInferRequest;
 use crate::protocols::{errors, parts};
 
-/// Protobuf, as `tonic_prost::ProstCodec`, with a limit on the parts of a request. Others have no parts that repeat.
+/// Protobuf, as `tonic_prost::ProstCodec`, with a limit on the parts of a request. Others have no parts that repeat, or are small.
 #[derive(Debug)]
 pub struct Counted<T, U>(PhantomData<(T, U)>);
 

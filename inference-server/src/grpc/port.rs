@@ -28,7 +28,7 @@ use crate::protocols::pb::grpc_inference_service_server::GrpcInferenceServiceSer
 /// Name of the inference service.
 pub const INFERENCE: &str = <GrpcInferenceServiceServer<InferenceService> as NamedService>::NAME;
 
-/// Bytes of a question about health, or for a description: a name.
+/// Bytes of a question about health, for a description, or of the model repository: names.
 const QUESTION_BYTES_MAX: usize = 64 * 1024;
 
 /// When calls that have no end of their own end: streams, and watches of the health.
@@ -60,14 +60,14 @@ pub struct Services<R: v1::ServerReflection, A: v1alpha::ServerReflection> {
     administers: bool,
 }
 
-/// What the admin port answers of the inference service.
-const ADMINISTRATION: [&str; 5] = [
-    routes::GRPC_SERVER_LIVE,
-    routes::GRPC_SERVER_READY,
+/// Calls of the model repository extension.
+const REPOSITORY: [&str; 3] = [
     routes::GRPC_REPOSITORY_INDEX,
     routes::GRPC_REPOSITORY_LOAD,
     routes::GRPC_REPOSITORY_UNLOAD,
 ];
+/// What the admin port answers of the inference service besides.
+const PROBES: [&str; 2] = [routes::GRPC_SERVER_LIVE, routes::GRPC_SERVER_READY];
 
 /// All services, of the port for inference or of the one that `administers`; an error when the descriptions that reflection gives do not fit together.
 pub fn services(
@@ -75,11 +75,14 @@ pub fn services(
     ends: &Ends,
     administers: bool,
 ) -> Result<Services<impl v1::ServerReflection + use<>, impl v1alpha::ServerReflection + use<>>, String> {
-    let limit = usize::try_from(app.limits.body_bytes_max).unwrap_or(usize::MAX);
+    let limit = if administers {
+        QUESTION_BYTES_MAX
+    } else {
+        usize::try_from(app.limits.body_bytes_max).unwrap_or(usize::MAX)
+    };
     let inference = InferenceService {
         app: Arc::clone(app),
         ends: ends.clone(),
-        administers,
     };
     let health = HealthService {
         app: Arc::clone(app),
@@ -125,8 +128,12 @@ impl<R: v1::ServerReflection, A: v1alpha::ServerReflection> Services<R, A> {
             routes::GRPC_MODEL_INFER => Calls::Unary,
             _ => Calls::Stream,
         };
+        // Before anything is decoded: what it would become is counted by nobody.
+        if !self.administers && REPOSITORY.contains(&path) {
+            return Status::unimplemented("the model repository is on the admin port").into_http();
+        }
         match service.map(|(service, _)| service) {
-            Some(INFERENCE) if self.administers && !ADMINISTRATION.contains(&path) => {
+            Some(INFERENCE) if self.administers && !REPOSITORY.contains(&path) && !PROBES.contains(&path) => {
                 Status::unimplemented("not on the admin port").into_http()
             }
             Some(INFERENCE) => call(self.inference.clone(), self.counted(request, calls)).await,

@@ -38,8 +38,6 @@ const METHOD: &str = "POST";
 pub struct InferenceService {
     pub app: Arc<App>,
     pub ends: Ends,
-    /// Whether models may be loaded and unloaded: on the admin port.
-    pub administers: bool,
 }
 
 /// A model, and a version unless it is left empty.
@@ -51,11 +49,8 @@ fn model_ref<'a>(name: &'a str, version: &'a str) -> ModelRef<'a> {
 }
 
 impl InferenceService {
-    /// Refuses what is asked of the repository on the port of those who infer, and of another repository than the one.
-    fn check_administers(&self, repository: &str) -> Result<(), Status> {
-        if !self.administers {
-            return Err(Status::unimplemented("the model repository is on the admin port"));
-        }
+    /// Refuses what is asked of another repository than the one. The port has seen to it that it is asked where it may be.
+    fn check_repository(repository: &str) -> Result<(), Status> {
         if repository.is_empty() {
             return Ok(());
         }
@@ -115,6 +110,7 @@ async fn run(
     let mut room = app.bodies.room();
     let message_bytes = request.encoded_len() as u64;
     details.received(message_bytes);
+    details.model(&request.model_name, &request.model_version);
     room.grow(message_bytes)?;
     let wanted = model_ref(&request.model_name, &request.model_version);
     let lease = app.lease(Some(wanted), times.deadline).await?;
@@ -332,7 +328,7 @@ impl GrpcInferenceService for InferenceService {
         request: Request<pb::RepositoryIndexRequest>,
     ) -> Result<Response<pb::RepositoryIndexResponse>, Status> {
         let request = request.get_ref();
-        self.check_administers(&request.repository_name)?;
+        Self::check_repository(&request.repository_name)?;
         let lines = repository::index(&self.app, request.ready).await;
         let lines = lines.map_err(|error| errors::grpc_status(&error))?;
         Ok(Response::new(pb::RepositoryIndexResponse {
@@ -345,7 +341,7 @@ impl GrpcInferenceService for InferenceService {
         request: Request<pb::RepositoryModelLoadRequest>,
     ) -> Result<Response<pb::RepositoryModelLoadResponse>, Status> {
         let request = request.get_ref();
-        self.check_administers(&request.repository_name)?;
+        Self::check_repository(&request.repository_name)?;
         let model = model_ref(&request.model_name, "");
         let changed = repository::change(&self.app, model, Kind::Load, request.parameters.keys()).await;
         changed.map_err(|error| errors::grpc_status(&error))?;
@@ -357,7 +353,7 @@ impl GrpcInferenceService for InferenceService {
         request: Request<pb::RepositoryModelUnloadRequest>,
     ) -> Result<Response<pb::RepositoryModelUnloadResponse>, Status> {
         let request = request.get_ref();
-        self.check_administers(&request.repository_name)?;
+        Self::check_repository(&request.repository_name)?;
         let model = model_ref(&request.model_name, "");
         let changed = repository::change(&self.app, model, Kind::Unload, request.parameters.keys()).await;
         changed.map_err(|error| errors::grpc_status(&error))?;

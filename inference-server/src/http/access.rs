@@ -25,14 +25,15 @@ pub struct AccessLog {
     seen: AtomicU64,
 }
 
-/// What is known of one request besides its route and its end. Gathers nothing where no line will be written.
+/// What is known of one request besides its route and its end. Gathers nothing where there is no log; where there is one, which lines it will have is
+/// known at the end.
 #[derive(Debug, Default)]
 pub struct Details(Option<Box<Known>>);
 
 #[derive(Debug, Default)]
 struct Known {
-    model: Option<Box<str>>,
-    version: Option<Box<str>>,
+    model: Option<String>,
+    version: Option<String>,
     id: Option<String>,
     trace: Option<String>,
     received_bytes: u64,
@@ -53,8 +54,9 @@ impl Details {
     /// Which model is asked.
     pub fn model(&mut self, name: &str, version: &str) {
         self.know(|known| {
-            known.model = Some(name.into());
-            known.version = Some(version.into());
+            // What the caller wrote, until the model is found.
+            known.model = Some(clip(name));
+            known.version = (!version.is_empty()).then(|| clip(version));
         });
     }
 

@@ -7,7 +7,7 @@ use super::app::App;
 use crate::admission::Permit;
 use crate::clock;
 use crate::error::Error;
-use crate::pipeline::{Ending, Serving};
+use crate::pipeline::{Ending, Serving, Time};
 use crate::request::{Outputs, Request};
 use crate::trace::{self, Phase};
 
@@ -77,7 +77,11 @@ pub async fn run<F, T>(
     if deadline <= parsed {
         return Err(Error::Deadline);
     }
-    let outputs = app.pipeline.infer(serving, request, deadline).await?;
+    let time = Time {
+        arrived: times.arrived,
+        deadline,
+    };
+    let outputs = app.pipeline.infer(serving, request, time).await?;
     let inferred = clock::now();
     let answer = write(form, &outputs);
     let written = clock::now();

@@ -52,6 +52,9 @@ where
         Route::V1Predict(name) => Some(ModelRef { name, version: None }),
         _ => None,
     };
+    if let Some(model) = wanted {
+        details.model(model.name, model.version.unwrap_or_default());
+    }
     let serving = &*app.lease(wanted, incoming.times.deadline).await?;
     details.model(&serving.facts.name, &serving.facts.version);
     let mut ending = Ending::new(&serving.metrics, 1);

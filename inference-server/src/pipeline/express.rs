@@ -52,7 +52,7 @@ impl Express {
             sequence: 0,
             kind,
             arrived: now,
-            deadline,
+            term: deadline.into(),
             payload,
         };
         let left = match self.run_now.get() {
@@ -95,7 +95,6 @@ mod tests {
             kind,
             payload: Work {
                 inputs: Vec::new(),
-                deadline: crate::clock::now(),
                 reply: tokio::sync::oneshot::channel().0,
                 trace: crate::trace::link(),
             },

@@ -38,6 +38,25 @@ const DOOMED_RUN_ONE_IN: u32 = 8;
 /// Weight of a new time between arrivals against those before.
 const INTERVAL_WEIGHT: f64 = 1.0 / 16.0;
 
+/// When an entry is of no use any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Term {
+    /// After this it takes no place; never after the deadline.
+    pub due: Instant,
+    /// After this its caller waits no longer.
+    pub deadline: Instant,
+}
+
+impl From<Instant> for Term {
+    /// It is of use for as long as its caller waits.
+    fn from(deadline: Instant) -> Self {
+        Self {
+            due: deadline,
+            deadline,
+        }
+    }
+}
+
 /// What is known about an entry; `payload` is the caller's business.
 #[derive(Debug)]
 pub struct Entry<T> {
@@ -45,8 +64,8 @@ pub struct Entry<T> {
     pub sequence: u64,
     pub kind: Kind,
     pub arrived: Instant,
-    /// After this the entry is answered with "too late" and takes no place.
-    pub deadline: Instant,
+    /// After its end the entry is answered with "too late" and takes no place.
+    pub term: Term,
     pub payload: T,
 }
 
@@ -70,8 +89,8 @@ pub struct State<T> {
     lines: HashMap<Line, VecDeque<Entry<T>>>,
     /// The group of each line's first entry: the smallest key is the oldest of the most urgent.
     heads: BTreeMap<(Priority, u64), u64>,
-    /// No entry has an earlier deadline (it may have left since): before it nobody can be late.
-    deadline_min: Option<Instant>,
+    /// No entry is due earlier (it may have left since): before it nobody can be late.
+    due_min: Option<Instant>,
     arrived_last: Option<Instant>,
     /// Time between arrivals of late, in seconds.
     interval: Option<f64>,
@@ -89,7 +108,7 @@ impl<T> State<T> {
             length: 0,
             lines: HashMap::new(),
             heads: BTreeMap::new(),
-            deadline_min: None,
+            due_min: None,
             arrived_last: None,
             interval: None,
             doomed: 0,
@@ -124,7 +143,8 @@ impl<T> State<T> {
     }
 
     /// Adds an entry at the end and answers its sequence; gives the payload back when the line is full.
-    pub fn push(&mut self, kind: Kind, arrived: Instant, deadline: Instant, payload: T) -> Result<u64, T> {
+    pub fn push(&mut self, kind: Kind, arrived: Instant, term: impl Into<Term>, payload: T) -> Result<u64, T> {
+        let term = term.into();
         if !self.has_room(1) {
             return Err(payload);
         }
@@ -137,7 +157,7 @@ impl<T> State<T> {
         self.next_sequence += 1;
         self.length += 1;
         self.change_work(kind, Duration::saturating_add);
-        self.deadline_min = Some(self.deadline_min.map_or(deadline, |least| least.min(deadline)));
+        self.due_min = Some(self.due_min.map_or(term.due, |least| least.min(term.due)));
         let line = self.lines.entry(kind.line()).or_default();
         if line.is_empty() {
             self.heads.insert((kind.priority, sequence), kind.group);
@@ -146,7 +166,7 @@ impl<T> State<T> {
             sequence,
             kind,
             arrived,
-            deadline,
+            term,
             payload,
         });
         Ok(sequence)
@@ -203,7 +223,7 @@ impl<T> State<T> {
             let Some(entry) = self.lines.get(&line).and_then(VecDeque::front) else {
                 continue;
             };
-            let half = entry.deadline.saturating_duration_since(entry.arrived) / 2;
+            let half = entry.term.deadline.saturating_duration_since(entry.arrived) / 2;
             if now >= entry.arrived + half && impatient.is_none_or(|(oldest, _)| sequence < oldest) {
                 impatient = Some((sequence, line));
             }
@@ -215,7 +235,7 @@ impl<T> State<T> {
     fn take_doomed(&mut self, line: Line, now: Instant, policy: &Policy) -> Option<Entry<T>> {
         let first = self.lines.get(&line)?.front()?;
         let Kind { size_class, items, .. } = first.kind;
-        if !policy.is_doomed(now, size_class, items, first.deadline) {
+        if !policy.is_doomed(now, size_class, items, first.term.due) {
             return None;
         }
         self.doomed = self.doomed.wrapping_add(1);
@@ -233,7 +253,7 @@ impl<T> State<T> {
             size_class: first.kind.size_class,
             items: 0,
             oldest: first.arrived,
-            deadline: first.deadline,
+            deadline: first.term.due,
             interval: self.interval.map(Duration::from_secs_f64),
         };
         for (position, line) in self.lines_of_group(line).enumerate() {
@@ -296,20 +316,17 @@ impl<T> State<T> {
         batch
     }
 
-    /// Moves the late entries of all groups out, wherever they stand: deadlines need not be in the order of arrival.
+    /// Moves the late entries of all groups out, wherever they stand: they need not be due in the order of arrival.
     fn drop_late(&mut self, now: Instant, late: &mut Vec<Entry<T>>) {
-        if self.deadline_min.is_none_or(|deadline| deadline > now) {
+        if self.due_min.is_none_or(|due| due > now) {
             return;
         }
-        self.deadline_min = None;
+        self.due_min = None;
         let before = late.len();
         for line in self.lines.values_mut() {
             for entry in std::mem::take(line) {
-                if entry.deadline > now {
-                    self.deadline_min = Some(
-                        self.deadline_min
-                            .map_or(entry.deadline, |least| least.min(entry.deadline)),
-                    );
+                if entry.term.due > now {
+                    self.due_min = Some(self.due_min.map_or(entry.term.due, |least| least.min(entry.term.due)));
                     line.push_back(entry);
                 } else {
                     late.push(entry);
@@ -366,8 +383,8 @@ fn prefix<T>(line: &VecDeque<Entry<T>>, items_max: usize, taken: usize, always: 
         }
         prefix.count += 1;
         prefix.items = items;
-        let earliest = prefix.deadline.unwrap_or(entry.deadline);
-        prefix.deadline = Some(earliest.min(entry.deadline));
+        let earliest = prefix.deadline.unwrap_or(entry.term.due);
+        prefix.deadline = Some(earliest.min(entry.term.due));
     }
     prefix
 }

@@ -98,8 +98,8 @@ fn run(steps: Vec<Step>, policy: &Policy, capacity: usize) -> Result<(), TestCas
                 let mut late = Vec::new();
                 let next = state.next(now, policy, &mut late);
                 for entry in late {
-                    let is_doomed = policy.is_doomed(now, 0, entry.kind.items, entry.deadline);
-                    prop_assert!(entry.deadline <= now || is_doomed);
+                    let is_doomed = policy.is_doomed(now, 0, entry.kind.items, entry.term.due);
+                    prop_assert!(entry.term.due <= now || is_doomed);
                     prop_assert!(gone.insert(entry.sequence), "answered twice");
                     waiting.retain(|known| known.sequence != entry.sequence);
                 }
@@ -179,7 +179,7 @@ fn check_batch(
         prop_assert_eq!(entries[0].sequence, expected.sequence, "whose turn it is");
     }
     for entry in entries {
-        prop_assert!(entry.deadline > now, "nobody late takes a place");
+        prop_assert!(entry.term.due > now, "nobody late takes a place");
         prop_assert!(gone.insert(entry.sequence), "answered twice");
     }
     waiting.retain(|known| !entries.iter().any(|entry| entry.sequence == known.sequence));
@@ -307,4 +307,51 @@ fn a_full_batch_of_another_group_does_not_wait_for_the_oldest_one() {
         ["full", "full"]
     );
     assert!(matches!(state.next(now, &policy, &mut Vec::new()), Next::Wait(_)));
+}
+
+/// Due at 100 ms, while its caller waits for ten seconds.
+fn short_of_time(now: Instant) -> Term {
+    Term {
+        due: now + Duration::from_millis(100),
+        deadline: now + Duration::from_secs(10),
+    }
+}
+
+#[test]
+fn one_that_is_due_takes_no_place_while_its_caller_still_waits() {
+    let now = crate::clock::now();
+    let mut state = State::new(10);
+    let policy = Policy::fixed_delay(1, Duration::ZERO);
+    let mut late = Vec::new();
+    state
+        .push(kind(Priority::Normal, 1), now, short_of_time(now), "due")
+        .unwrap();
+    state
+        .push(kind(Priority::Normal, 1), now, now + Duration::from_secs(10), "waits")
+        .unwrap();
+    let Next::Batch(batch) = state.next(now + Duration::from_millis(101), &policy, &mut late) else {
+        panic!("nothing to run");
+    };
+    assert_eq!((batch[0].payload, late[0].payload), ("waits", "due"));
+}
+
+#[test]
+fn patience_is_half_of_the_callers_time_and_not_of_the_objective() {
+    let now = crate::clock::now();
+    let mut state = State::new(10);
+    let policy = Policy::fixed_delay(1, Duration::ZERO);
+    state
+        .push(kind(Priority::Normal, 1), now, short_of_time(now), "first")
+        .unwrap();
+    let later = now + Duration::from_millis(60);
+    state
+        .push(kind(Priority::High, 2), later, short_of_time(later), "urgent")
+        .unwrap();
+    let Next::Batch(batch) = state.next(later, &policy, &mut Vec::new()) else {
+        panic!("nothing to run");
+    };
+    assert_eq!(
+        batch[0].payload, "urgent",
+        "the first has waited for more than half of its 100 ms"
+    );
 }

@@ -2,9 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::state::{Entry, Kind, Next, State};
+use super::state::{Entry, Kind, Next, State, Term};
 use crate::batcher::policy::Policy;
 use crate::clock;
 use crate::request::Priority;
@@ -86,13 +86,20 @@ pub struct Ticket<T> {
     sequence: u64,
 }
 
-impl<T> Drop for Ticket<T> {
-    fn drop(&mut self) {
+impl<T> Ticket<T> {
+    /// Gives the place up; whether it was still waited in.
+    pub fn give_up(&self) -> bool {
+        // The payload may be large: it is dropped after the lock.
         let entry = self
             .queue
             .lock(|inner| inner.state.cancel(self.kind.line(), self.sequence));
-        // The payload may be large: it is dropped after the lock.
-        drop(entry);
+        entry.is_some()
+    }
+}
+
+impl<T> Drop for Ticket<T> {
+    fn drop(&mut self) {
+        self.give_up();
     }
 }
 
@@ -170,7 +177,8 @@ impl<T> Queue<T> {
     }
 
     /// Adds all parts or none.
-    pub fn push_all(self: &Arc<Self>, parts: Vec<Part<T>>, deadline: Instant) -> Result<Vec<Ticket<T>>, Refused> {
+    pub fn push_all(self: &Arc<Self>, parts: Vec<Part<T>>, term: impl Into<Term>) -> Result<Vec<Ticket<T>>, Refused> {
+        let term = term.into();
         let now = clock::now();
         let count = parts.len();
         let (sequences, wakes) = self.lock(|inner| {
@@ -181,7 +189,7 @@ impl<T> Queue<T> {
                 return Err(Refused::Full);
             }
             let push = |part: Part<T>| {
-                let sequence = inner.state.push(part.kind, now, deadline, part.payload);
+                let sequence = inner.state.push(part.kind, now, term, part.payload);
                 sequence
                     .map(|sequence| (part.kind, sequence))
                     .map_err(|_| Refused::Full)

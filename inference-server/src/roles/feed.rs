@@ -30,7 +30,7 @@ impl Source for Feed {
             }
             for entry in pulled.late {
                 // A caller whose deadline passed may be gone already.
-                let error = self.0.late(entry.deadline, entry.payload.deadline);
+                let error = self.0.late(entry.term);
                 let _ = entry.payload.reply.send(Err(error));
             }
             if let Some(batch) = Batch::new(&self.0, pulled.batch) {

@@ -143,6 +143,17 @@ fn over_grpc_models_come_and_go_on_the_admin_port_alone() {
             assert_eq!(refusal.as_ref().map(tonic::Status::code), Some(code), "{refusal:?}");
         }
     });
+    // Parameters of 100 KiB: on the admin port too large, and elsewhere not looked at.
+    runtime().block_on(async {
+        let mut large = load("layers");
+        let name = "n".repeat(100 * 1024);
+        large.parameters.insert(name, pb::ModelRepositoryParameter::default());
+        let mut admin = Inference::new(channel_to(server.admin).await);
+        let too_large = admin.repository_model_load(large.clone()).await.unwrap_err();
+        assert_eq!(too_large.code(), Code::OutOfRange, "{too_large}");
+        let elsewhere = inference(&server).await.repository_model_load(large).await.unwrap_err();
+        assert_eq!(elsewhere.code(), Code::Unimplemented, "{elsewhere}");
+    });
     // The admin port speaks HTTP as before.
     let mut admin = Client::connect(server.admin).unwrap();
     assert_eq!(admin.get("/ready").unwrap().status, 200);

@@ -1,12 +1,9 @@
 //! What is refused, when, and how it is counted.
 
-use std::convert::Infallible;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::Request;
-use http_body_util::{Full, StreamBody};
-use hyper::body::Frame;
+use http_body_util::Full;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -156,6 +153,40 @@ async fn with_an_objective_who_would_wait_longer_is_refused_at_once_and_who_is_a
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_is_refused_when_his_time_for_the_objective_is_over_and_not_when_a_worker_comes() {
+    let mut config = config(&["slow"]);
+    config.limits.latency_objective_millis = 300;
+    let server = server(&config);
+    assert_eq!(slow(&server).await.status, 200, "now it is known what one takes");
+    // A run of a second or two, which no objective cuts short.
+    let long = tokio::spawn({
+        let server = server.clone();
+        async move {
+            server
+                .post("/v2/models/slow/infer", infer([32, 1], &json!({})))
+                .await
+                .status
+        }
+    });
+    server.sum_becomes(&ACCEPTED, 2.0).await;
+    // Nobody waits before him, so that he may wait; but the run does not end in time.
+    server.metric_becomes("ml_queue_depth{queue=\"batch\"}", 0.0).await;
+    let refused = slow(&server).await;
+    assert!(!long.is_finished(), "told while the run goes on");
+    assert_eq!(
+        (refused.status, refused.error().as_str()),
+        (429, "model \"slow\" has more to do than can be answered in time")
+    );
+    assert!(refused.headers.contains_key("retry-after"));
+    assert_eq!(long.await.unwrap(), 200);
+    assert!((outcome(&server, "rejected") - 1.0).abs() < f64::EPSILON);
+    assert!(
+        (server.metric("ml_batch_size_sum{model=\"slow\",model_version=\"1\"}") - 33.0).abs() < f64::EPSILON,
+        "who was refused was not computed"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_objective_that_a_request_cannot_keep_by_itself_does_not_refuse_it_where_nobody_waits() {
     let mut config = config(&["slow"]);
     config.limits.latency_objective_millis = 1;
@@ -188,27 +219,6 @@ async fn a_caller_who_leaves_gives_up_his_place_and_is_counted() {
 }
 
 #[tokio::test]
-async fn bodies_beyond_the_limit_are_refused_before_and_while_they_are_read() {
-    let mut config = config(&["affine"]);
-    config.limits.body_bytes_max = 1024;
-    let server = server(&config);
-    let announced = Request::post("/api/v1/predict")
-        .header("content-length", "1025")
-        .body(Full::from("{}"))
-        .unwrap();
-    let answer = server.call(announced).await;
-    assert_eq!(
-        (answer.status, answer.error().as_str()),
-        (413, "the body is longer than the limit of 1024 bytes")
-    );
-    assert_eq!(answer.headers["connection"], "close");
-    let unannounced = server.post("/api/v1/predict", vec![b' '; 1025]).await;
-    assert_eq!(unannounced.status, 413);
-    let fits = format!("{{\"features\":[1,2,3,4]}}{}", " ".repeat(1024 - 22));
-    assert_eq!(server.post("/api/v1/predict", fits).await.status, 200);
-}
-
-#[tokio::test]
 async fn arrivals_count_what_is_refused_too() {
     let server = server(&config(&["affine"]));
     for body in [r#"{"features":[1,2,3,4]}"#, "nonsense"] {
@@ -231,68 +241,8 @@ async fn arrivals_count_what_is_refused_too() {
     }
 }
 
-#[tokio::test]
-async fn bodies_beyond_what_there_is_for_all_are_refused_and_the_bytes_come_back() {
-    let mut config = config(&["affine"]);
-    config.limits.body_bytes_max = 8 * 1024;
-    config.limits.bodies_bytes_max = 8 * 1024;
-    let server = server(&config);
-    let fits = || format!("{{\"features\":[1,2,3,4]}}{}", " ".repeat(4 * 1024));
-    let mut others = server.app.bodies.room();
-    others.grow(6 * 1024).unwrap();
-    let refused = server.post("/api/v1/predict", fits()).await;
-    assert_eq!(refused.status, 429);
-    assert!(
-        refused.error().contains("bodies of other requests"),
-        "{}",
-        refused.error()
-    );
-    assert!(refused.headers.contains_key("retry-after"));
-    drop(others);
-    for _ in 0..10 {
-        assert_eq!(server.post("/api/v1/predict", fits()).await.status, 200);
-    }
-}
-
-#[tokio::test]
-async fn what_a_body_becomes_counts_besides_its_bytes() {
-    let mut config = config(&["affine"]);
-    config.limits.bodies_bytes_max = 10 * 1024;
-    config.limits.body_bytes_max = 10 * 1024;
-    let server = server(&config);
-    let mut others = server.app.bodies.room();
-    others.grow(4 * 1024).unwrap();
-    // 1,400 numbers of two bytes each, and of four each as a tensor; and a body as long of four.
-    let numbers = infer([350, 4], &json!({}));
-    let few = infer([1, 4], &json!({}));
-    let few = format!("{few}{}", " ".repeat(numbers.len() - few.len()));
-    assert_eq!(server.post("/v2/models/affine/infer", few).await.status, 200);
-    let refused = server.post("/v2/models/affine/infer", numbers.clone()).await;
-    assert_eq!(refused.status, 429, "{}", refused.text);
-    assert!(refused.error().contains("bodies of other requests"), "{}", refused.text);
-    drop(others);
-    assert_eq!(server.post("/v2/models/affine/infer", numbers).await.status, 200);
-}
-
-#[tokio::test]
-async fn a_body_that_does_not_come_is_408_and_504_where_the_caller_gives_it_no_time() {
-    let mut config = config(&["affine"]);
-    config.limits.timeout_seconds = 1;
-    let server = server(&config);
-    for (told, expected) in [(Some("100"), 504), (None, 408), (Some("60000"), 408)] {
-        let request = Request::post("/v2/models/affine/infer");
-        let request = match told {
-            Some(millis) => request.header("x-envoy-expected-rq-timeout-ms", millis),
-            None => request,
-        };
-        let never = StreamBody::new(futures::stream::pending::<Result<Frame<Bytes>, Infallible>>());
-        let answer = server.app.handle(request.body(never).unwrap()).await;
-        assert_eq!(answer.status(), expected, "{told:?}");
-    }
-}
-
 /// Items for a model of one input, with parameters.
-fn infer(shape: [usize; 2], parameters: &Value) -> String {
+pub fn infer(shape: [usize; 2], parameters: &Value) -> String {
     let input = json!({"name": "x", "shape": shape, "datatype": "FP32", "data": vec![1; shape[0] * shape[1]]});
     json!({"inputs": [input], "parameters": parameters}).to_string()
 }

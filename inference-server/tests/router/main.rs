@@ -4,6 +4,7 @@
 mod bad_input;
 mod batching;
 mod binary;
+mod bodies;
 mod cache;
 mod coding;
 mod errors;

@@ -110,7 +110,8 @@ pub enum Overload {
     /// They wait, for as long as `timeout` says: for callers who would rather be late than refused.
     #[default]
     Queue,
-    /// They are answered 429 with Retry-After at once, and the others are in time under any load. Refused ones count as demand all the same.
+    /// They are answered 429 with Retry-After, at once or while they wait, and the others are in time under any load, as far as a replica can know. Refused
+    /// ones count as demand all the same.
     Refuse,
 }
 

@@ -88,7 +88,7 @@ pub enum Command {
         #[arg(long, value_name = "TIME")]
         to: Option<String>,
     },
-    /// What would be decided now with another request rate or queue.
+    /// What would be decided now with another request rate, queue or concurrency.
     WhatIf {
         /// Of what.
         #[command(flatten)]
@@ -99,6 +99,9 @@ pub enum Command {
         /// Waiting requests.
         #[arg(long)]
         queue: Option<f64>,
+        /// Requests in work or waiting.
+        #[arg(long)]
+        concurrency: Option<f64>,
     },
     /// All services, live.
     Top {

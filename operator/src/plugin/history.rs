@@ -112,16 +112,28 @@ pub struct WhatIf {
     pub later: Decision,
 }
 
-/// Decides about the present with another request rate, or another queue.
+/// Numbers of a whole service that are asked about.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Given {
+    /// Requests per second.
+    pub rate: Option<f64>,
+    /// Waiting requests.
+    pub queue: Option<f64>,
+    /// Requests in work or waiting.
+    pub concurrency: Option<f64>,
+}
+
+/// Decides about the present with other numbers.
 ///
 /// # Errors
 /// The service is not scaled by what was given, or the records do not say with what they begin.
-pub fn what_if(records: &[Record], rate: Option<f64>, queue: Option<f64>) -> Result<WhatIf, String> {
+pub fn what_if(records: &[Record], given: Given) -> Result<WhatIf, String> {
     let (policy, mut state, last) = present(records)?;
     let mut seen = last.seen.clone();
     for (given, what, is_it) in [
-        (rate, "request rate", is_rate as fn(&SignalKind, &str) -> bool),
-        (queue, "queue", is_queue),
+        (given.rate, "request rate", is_rate as fn(&SignalKind, &str) -> bool),
+        (given.queue, "queue", is_queue),
+        (given.concurrency, "concurrency", is_concurrency),
     ] {
         if let Some(value) = given
             && !set(&policy, &mut seen, value, is_it)
@@ -158,6 +170,10 @@ fn is_rate(kind: &SignalKind, name: &str) -> bool {
 
 fn is_queue(kind: &SignalKind, name: &str) -> bool {
     matches!(kind, SignalKind::Queued) || name.starts_with("queue_depth")
+}
+
+fn is_concurrency(_: &SignalKind, name: &str) -> bool {
+    name.starts_with("concurrency")
 }
 
 /// Sets every signal of a kind to a number of the whole service; whether there is one. A signal of one pool gets its part.

@@ -5,6 +5,20 @@ use tidewright_scaling::policy::{Balancing, Draft, Fallback, Objective, Pool, Si
 
 use super::*;
 
+fn of_rate(rate: f64) -> Given {
+    Given {
+        rate: Some(rate),
+        ..Given::default()
+    }
+}
+
+fn of_queue(queue: f64) -> Given {
+    Given {
+        queue: Some(queue),
+        ..Given::default()
+    }
+}
+
 fn draft() -> Draft {
     let pool = Pool {
         name: "cpu".to_owned(),
@@ -134,9 +148,9 @@ fn a_sample_that_was_changed_is_named() {
 fn another_rate_or_queue_is_decided_about_from_the_present() {
     let records = through_text(&records());
     let present = records.last().unwrap().decision.pools[0].to;
-    let more = what_if(&records, Some(200.0), None).unwrap();
+    let more = what_if(&records, of_rate(200.0)).unwrap();
     assert!(more.later.pools[0].to > present, "{more:?}");
-    let queue = what_if(&records, None, Some(500.0)).unwrap();
+    let queue = what_if(&records, of_queue(500.0)).unwrap();
     assert!(queue.later.pools[0].to > present);
     let mut without = records.clone();
     for record in &mut without {
@@ -146,8 +160,28 @@ fn another_rate_or_queue_is_decided_about_from_the_present() {
             record.policy = Some(draft.check().unwrap());
         }
     }
-    let refused = what_if(&without, None, Some(5.0)).unwrap_err();
+    let refused = what_if(&without, of_queue(5.0)).unwrap_err();
     assert!(refused.contains("not scaled by its queue"), "{refused}");
+    let concurrency = Given {
+        concurrency: Some(5.0),
+        ..Given::default()
+    };
+    let refused = what_if(&records, concurrency).unwrap_err();
+    assert!(refused.contains("not scaled by its concurrency"), "{refused}");
+    let mut by_concurrency = records.clone();
+    for record in &mut by_concurrency {
+        if let Some(policy) = record.policy.take() {
+            let mut draft = policy.into_draft();
+            draft.signals[1].name = "concurrency".to_owned();
+            draft.signals[1].kind = SignalKind::PerReplica { pool: 0, target: 2.0 };
+            record.policy = Some(draft.check().unwrap());
+        }
+    }
+    let busy = Given {
+        concurrency: Some(38.0),
+        ..Given::default()
+    };
+    assert_eq!(what_if(&by_concurrency, busy).unwrap().later.pools[0].to, 19);
 }
 
 #[test]

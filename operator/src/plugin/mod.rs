@@ -26,7 +26,7 @@ use crate::cluster::call::cluster_client;
 use crate::cluster::read;
 use crate::validate::{Prometheus, validate};
 use args::{Cli, Command, Output, Place, Subject};
-use history::Other;
+use history::{Given, Other};
 
 /// A decision did not come out the same.
 const DIFFERENT: u8 = 3;
@@ -82,9 +82,19 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             let compared = history::compare(&records, from, to, other).map_err(anyhow::Error::msg)?;
             say(place, &compared, || show::compared(&compared))?;
         }
-        Command::WhatIf { subject, rate, queue } => {
-            if rate.is_none() && queue.is_none() {
-                bail!("what if what? Give --rate, --queue, or both");
+        Command::WhatIf {
+            subject,
+            rate,
+            queue,
+            concurrency,
+        } => {
+            let given = Given {
+                rate,
+                queue,
+                concurrency,
+            };
+            if given == Given::default() {
+                bail!("what if what? Give --rate, --queue or --concurrency, or several");
             }
             let records = records(place, &subject, Some(Moment::from_millis(u64::MAX))).await?;
             let last = records.last().filter(|_| subject.file.is_none());
@@ -95,7 +105,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                     show::time(last.at)
                 );
             }
-            let what_if = history::what_if(&records, rate, queue).map_err(anyhow::Error::msg)?;
+            let what_if = history::what_if(&records, given).map_err(anyhow::Error::msg)?;
             say(place, &what_if, || show::what_if(&subject.name, &what_if))?;
         }
         Command::Top { all_namespaces, once } => top(place, all_namespaces, once).await?,
