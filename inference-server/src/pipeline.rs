@@ -30,7 +30,7 @@ pub mod pace;
 
 pub use self::ending::Ending;
 use self::express::Express;
-use self::pace::{Pace, done};
+use self::pace::{Pace, alone, done};
 
 /// Everything between reading a request and writing its answer.
 #[derive(Debug)]
@@ -148,23 +148,33 @@ impl Serving {
             return Ok(());
         }
         let waiting = self.queue.len();
-        Err(Error::Overloaded {
-            message: format!(
-                "{waiting} requests wait for model \"{}\": this one would be done in about {} ms, longer than it may take",
-                self.facts.name,
-                done.as_millis()
-            ),
-            retry_after: self.pace.retry_after(waiting, self.facts.workers),
-        })
+        let message = format!(
+            "{waiting} requests wait for model \"{}\": this one would be done in about {} ms, longer than it may take",
+            self.facts.name,
+            done.as_millis()
+        );
+        Err(self.refusal(waiting, message))
     }
 
     fn overloaded(&self) -> Error {
         let waiting = self.queue.len();
+        let name = &self.facts.name;
+        self.refusal(
+            waiting,
+            format!("the queue of model \"{name}\" is full ({waiting} requests wait)"),
+        )
+    }
+
+    fn too_much(&self) -> Error {
+        let name = &self.facts.name;
+        let message = format!("model \"{name}\" has more to do than can be answered in time");
+        self.refusal(self.queue.len(), message)
+    }
+
+    /// Come back when those who wait have been served.
+    fn refusal(&self, waiting: usize, message: String) -> Error {
         Error::Overloaded {
-            message: format!(
-                "the queue of model \"{}\" is full ({waiting} requests wait)",
-                self.facts.name
-            ),
+            message,
             retry_after: self.pace.retry_after(waiting, self.facts.workers),
         }
     }
@@ -290,7 +300,7 @@ impl Serving {
             self.check_time(ahead + before, run, end.saturating_duration_since(now))?;
         }
         // One that takes longer by itself is late in any case, and of use all the same: it is not given up for it.
-        let alone = done(before, run, self.facts.alive.load(Ordering::Relaxed)).saturating_sub(run / 2);
+        let alone = alone(before, run, self.facts.alive.load(Ordering::Relaxed));
         let due = if now + alone <= end { end } else { deadline };
         Ok(Term { due, deadline })
     }
@@ -301,17 +311,6 @@ impl Serving {
             self.too_much()
         } else {
             Error::Deadline
-        }
-    }
-
-    fn too_much(&self) -> Error {
-        let waiting = self.queue.len();
-        Error::Overloaded {
-            message: format!(
-                "model \"{}\" has more to do than can be answered in time",
-                self.facts.name
-            ),
-            retry_after: self.pace.retry_after(waiting, self.facts.workers),
         }
     }
 

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::sides::{Kind, Side};
-use super::tuning::{Setting, Tuned};
+use super::tuning::{Setting, Tried, Tuned, USUAL};
 use crate::console::progress;
 use crate::load::Request;
 use crate::{images, paths};
@@ -126,12 +126,14 @@ impl Field {
     /// A server of others, batching as suits it best; none if it could not be installed.
     pub(super) fn peer(&self, name: &'static str, workload: &Workload) -> Option<Side> {
         let tried = self.tuned.get(&(workload.name, name));
-        // What each takes for usual where nobody has tried.
-        let usual = Setting {
-            batch_max: 32,
-            wait_micros: if name == "triton" { 0 } else { 1_000 },
+        let usual = match name {
+            "triton" => Setting {
+                wait_micros: 0,
+                ..USUAL
+            },
+            _ => USUAL,
         };
-        let best = tried.and_then(super::tuning::Tried::best);
+        let best = tried.and_then(Tried::best);
         self.peer_with(name, workload, best.unwrap_or(usual))
     }
 

@@ -19,6 +19,16 @@ use crate::console::progress;
 const ANCHOR: Duration = Duration::from_millis(600);
 const ANCHOR_CONNECTIONS: usize = 32;
 
+/// Who stands beside our server in which row.
+const PEERS_BY_ROW: [(u8, &[&str]); 6] = [
+    (2, &["mosec", "triton"]),
+    (3, &["mosec", "fastapi", "triton", "mlserver", "kserve"]),
+    (4, &["mosec", "triton"]),
+    (6, &["triton"]),
+    (7, &["triton"]),
+    (8, &["fastapi"]),
+];
+
 /// What is measured, and for how long.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Options {
@@ -34,7 +44,7 @@ pub(super) struct Options {
     /// Cold starts of each side, with the files in the kernel's cache; half as many follow without
     #[arg(long, value_name = "COUNT", default_value_t = 20)]
     pub(super) starts: usize,
-    /// Peers batch as their programs say, without trying what suits them best
+    /// Peers batch up to 32 items and wait a millisecond, Triton none, without trying what suits them best
     #[arg(long)]
     pub(super) untuned: bool,
     /// Flags of our server in the rows with text (4 and 7), with spaces between them
@@ -56,41 +66,25 @@ impl Options {
         Duration::from_secs(self.seconds.min(2))
     }
 
-    /// Those of them that have a batcher, with the small classifier and with texts.
+    /// The servers of others that those of the given rows need which are measured.
+    fn peers_of(&self, rows: &[u8]) -> BTreeSet<&'static str> {
+        let wanted = PEERS_BY_ROW
+            .iter()
+            .filter(|(row, _)| rows.contains(row) && self.wants(&[*row]));
+        wanted.flat_map(|(_, names)| names.iter().copied()).collect()
+    }
+
+    /// Those that have a batcher, with the small classifier and with texts.
     fn batching_peers(&self) -> [Vec<&'static str>; 2] {
-        let needed = |rows: &[(u8, &'static str)]| -> Vec<&'static str> {
-            let wanted = rows.iter().filter(|(row, _)| self.wants(&[*row]));
-            let names: BTreeSet<&str> = wanted.map(|(_, name)| *name).collect();
-            names.into_iter().collect()
-        };
-        [
-            needed(&[
-                (2, "mosec"),
-                (2, "triton"),
-                (3, "mosec"),
-                (3, "triton"),
-                (3, "mlserver"),
-                (6, "triton"),
-            ]),
-            needed(&[(4, "mosec"), (4, "triton"), (7, "triton")]),
-        ]
+        [&[2, 3, 6][..], &[4, 7]].map(|rows| {
+            let all = self.peers_of(rows).into_iter();
+            all.filter(|name| tuning::BATCHING.contains(name)).collect()
+        })
     }
 
     /// The servers of others that the rows need.
     fn peers(&self) -> Vec<&'static str> {
-        let by_row: [(u8, &[&'static str]); 6] = [
-            (2, &["mosec", "triton"]),
-            (3, &["mosec", "fastapi", "triton", "mlserver", "kserve"]),
-            (4, &["mosec", "triton"]),
-            (6, &["triton"]),
-            (7, &["triton"]),
-            (8, &["fastapi"]),
-        ];
-        let mut names: BTreeSet<&'static str> = by_row
-            .iter()
-            .filter(|(row, _)| self.wants(&[*row]))
-            .flat_map(|(_, names)| names.iter().copied())
-            .collect();
+        let mut names = self.peers_of(&PEERS_BY_ROW.map(|(row, _)| row));
         // Answers are looked up with its packages.
         names.insert("mosec");
         names.into_iter().collect()
@@ -228,9 +222,9 @@ pub(super) fn run(options: Options) -> Result<()> {
     progress(format_args!("everything is there after {:.0} s", watch.seconds()));
     if !bench.options.untuned {
         let [with_digits, with_texts] = bench.options.batching_peers();
-        runtime.block_on(tuning::tune(&mut field, &digits.one, &with_digits))?;
+        runtime.block_on(tuning::tune(&mut field, &digits.one, &with_digits));
         if let Some(work) = &texts.work {
-            runtime.block_on(tuning::tune(&mut field, work, &with_texts))?;
+            runtime.block_on(tuning::tune(&mut field, work, &with_texts));
         }
     }
     for round in 0..bench.options.rounds {

@@ -13,7 +13,7 @@ use super::peers::{Field, Runs, Workload};
 use super::rows::{Bench, Options, Outcome, in_turn};
 use super::sides::{self, Side};
 use super::tensors::{self, Asked, TOKENS_MAX};
-use super::tuning::Setting;
+use super::tuning::USUAL;
 use super::{closed_loop, wheels};
 use crate::load::Request;
 
@@ -24,10 +24,6 @@ pub(super) const OBJECTIVE: &str = "server with the limit as its objective";
 pub(super) const TOLD: &str = "server, told the limit";
 /// First come, first served, padded to the longest of a batch: what row 4 stands beside, whatever suits its server better.
 pub(super) const PADDED: &str = "mosec, padded batches of up to 32";
-const PADDED_SETTING: Setting = Setting {
-    batch_max: 32,
-    wait_micros: 1_000,
-};
 /// The sides of ours that are overloaded: told the limit by each caller, or by the config, and left alone.
 pub(super) const OVERLOADED: [&str; 3] = [TOLD, OBJECTIVE, "server"];
 pub(super) const BARE_LOOP: &str = "bare loop";
@@ -91,7 +87,7 @@ pub(super) async fn measure(bench: &mut Bench, field: &Field, texts: &Texts, rou
     let mut sides: Vec<Side> = vec![plain.clone()];
     if bench.options.wants(&[4]) {
         sides.extend(field.peer("mosec", work));
-        let padded = field.peer_with("mosec", work, PADDED_SETTING);
+        let padded = field.peer_with("mosec", work, USUAL);
         sides.extend(padded.map(|side| Side { name: PADDED, ..side }));
     }
     if bench.options.wants(&[4]) || round == 0 {

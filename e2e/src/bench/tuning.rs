@@ -2,14 +2,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::Result;
 use serde::Serialize;
 
-use super::closed_loop;
 use super::peers::{Field, Workload};
-use super::sides;
+use super::{closed_loop, digits_part, sides};
 use crate::console::progress;
 
+/// Peers that have a batcher.
+pub(super) const BATCHING: [&str; 3] = ["mlserver", "mosec", "triton"];
 /// Largest batches, and how long one is waited for, in microseconds: what peers document for small models, and steps to either side.
 const BATCHES_MAX: [u32; 2] = [8, 32];
 const WAITS_MICROS: [u32; 4] = [0, 500, 1_000, 2_000];
@@ -24,6 +24,12 @@ pub(super) struct Setting {
     pub(super) batch_max: u32,
     pub(super) wait_micros: u32,
 }
+
+/// What each has where nobody has tried; Triton does not wait.
+pub(super) const USUAL: Setting = Setting {
+    batch_max: 32,
+    wait_micros: 1_000,
+};
 
 /// What was tried of one peer with one workload.
 #[derive(Debug, Clone, Serialize)]
@@ -78,7 +84,7 @@ fn settings(peer: &str) -> Vec<Setting> {
 }
 
 /// Tries each setting of each of the peers once.
-pub(super) async fn tune(field: &mut Field, work: &Workload, peers: &[&'static str]) -> Result<()> {
+pub(super) async fn tune(field: &mut Field, work: &Workload, peers: &[&'static str]) {
     for peer in peers {
         let mut rates = Vec::new();
         for setting in settings(peer) {
@@ -110,14 +116,15 @@ pub(super) async fn tune(field: &mut Field, work: &Workload, peers: &[&'static s
         }
         field.tuned.insert((work.name, peer), tried);
     }
-    Ok(())
 }
 
 /// For the report: what each peer was told, and between what it had the choice.
 pub(super) fn told(tuned: &Tuned) -> Option<String> {
     let of = |((work, peer), tried): (&(&str, &str), &Tried)| {
         let best = tried.best()?;
-        let hasty = tried.best_without_wait().filter(|hasty| *hasty != best);
+        // As `Field::hasty_triton` has it, and nobody else.
+        let is_hasty = (*work, *peer) == (digits_part::PART, "triton");
+        let hasty = tried.best_without_wait().filter(|hasty| is_hasty && *hasty != best);
         let hasty = hasty.map_or_else(String::new, |hasty| {
             format!(", and of {} without a wait where time counts", hasty.batch_max)
         });
@@ -152,7 +159,7 @@ mod tests {
 
     #[test]
     fn every_peer_may_go_without_a_batcher_and_mosec_is_told_whole_milliseconds() {
-        for peer in ["mosec", "triton", "mlserver"] {
+        for peer in BATCHING {
             assert_eq!(settings(peer)[0], ONE);
         }
         assert_eq!(settings("triton").len(), 9);
@@ -170,9 +177,9 @@ mod tests {
         };
         assert_eq!(tried.best(), Some(EIGHT));
         assert_eq!(tried.best_without_wait(), Some(ONE));
-        let told = told(&Tuned::from([(("digits", "mosec"), tried)])).unwrap();
+        let told = told(&Tuned::from([(("digits", "triton"), tried)])).unwrap();
         assert!(
-            told.ends_with("mosec, digits: batches of 8, wait 500 us, and of 1 without a wait where time counts (30 answers/s; 10 with the least fitting of 3)."),
+            told.ends_with("triton, digits: batches of 8, wait 500 us, and of 1 without a wait where time counts (30 answers/s; 10 with the least fitting of 3)."),
             "{told}"
         );
         assert_eq!(

@@ -125,7 +125,7 @@ pub struct LimitsConfig {
     pub timeout_seconds: u32,
     /// Time in which callers want their answers. A request that, as far as is known, would be answered later is refused with 429, at once or when those
     /// before it have taken longer than was known, so that what is answered is in time under any load, as far as estimates are right. 0: nobody has said.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_default")]
     pub latency_objective_millis: u32,
     /// Largest request body; beyond it 413.
     pub body_bytes_max: u64,
@@ -326,12 +326,6 @@ impl Default for LogConfig {
             access_one_in: 0,
         }
     }
-}
-
-/// Omitted where it is not set, so that what is written for earlier versions stays the same.
-#[allow(clippy::trivially_copy_pass_by_ref)] // what serde calls
-fn is_zero(value: &u32) -> bool {
-    *value == 0
 }
 
 fn default_http() -> ListenConfig {

@@ -58,6 +58,19 @@ impl InferenceService {
         Err(Status::not_found(message))
     }
 
+    /// Loads or unloads a model.
+    async fn change(
+        &self,
+        kind: Kind,
+        repository: &str,
+        model: &str,
+        parameters: impl Iterator<Item = &String> + Send,
+    ) -> Result<(), Status> {
+        Self::check_repository(repository)?;
+        let changed = repository::change(&self.app, model_ref(model, ""), kind, parameters).await;
+        changed.map_err(|error| errors::grpc_status(&error))
+    }
+
     /// Counts a call that does not infer, and answers it.
     fn answer<T>(&self, route: &str, answer: impl FnOnce() -> Result<T, Error>) -> Result<Response<T>, Status> {
         let account = self.app.account(route, METHOD, clock::now());
@@ -340,11 +353,13 @@ impl GrpcInferenceService for InferenceService {
         &self,
         request: Request<pb::RepositoryModelLoadRequest>,
     ) -> Result<Response<pb::RepositoryModelLoadResponse>, Status> {
-        let request = request.get_ref();
-        Self::check_repository(&request.repository_name)?;
-        let model = model_ref(&request.model_name, "");
-        let changed = repository::change(&self.app, model, Kind::Load, request.parameters.keys()).await;
-        changed.map_err(|error| errors::grpc_status(&error))?;
+        let pb::RepositoryModelLoadRequest {
+            repository_name,
+            model_name,
+            parameters,
+        } = request.get_ref();
+        self.change(Kind::Load, repository_name, model_name, parameters.keys())
+            .await?;
         Ok(Response::new(pb::RepositoryModelLoadResponse {}))
     }
 
@@ -352,11 +367,13 @@ impl GrpcInferenceService for InferenceService {
         &self,
         request: Request<pb::RepositoryModelUnloadRequest>,
     ) -> Result<Response<pb::RepositoryModelUnloadResponse>, Status> {
-        let request = request.get_ref();
-        Self::check_repository(&request.repository_name)?;
-        let model = model_ref(&request.model_name, "");
-        let changed = repository::change(&self.app, model, Kind::Unload, request.parameters.keys()).await;
-        changed.map_err(|error| errors::grpc_status(&error))?;
+        let pb::RepositoryModelUnloadRequest {
+            repository_name,
+            model_name,
+            parameters,
+        } = request.get_ref();
+        self.change(Kind::Unload, repository_name, model_name, parameters.keys())
+            .await?;
         Ok(Response::new(pb::RepositoryModelUnloadResponse {}))
     }
 }

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::HeaderMap;
-use http::header::HeaderName;
 
 use crate::error::clip;
 use crate::trace;
@@ -13,9 +12,7 @@ use crate::trace;
 /// What filters call these lines: `log.filter: "info,access=off"`.
 const TARGET: &str = "access";
 /// How a proxy names a request, where it does.
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// The caller's place in its trace, by W3C Trace Context: version, trace, span, flags.
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const REQUEST_ID: &str = "x-request-id";
 const TRACE_ID_CHARS: usize = 32;
 
 /// Which requests get a line.
@@ -45,9 +42,9 @@ impl Details {
     /// What the head says: the request's name and trace.
     pub fn head(&mut self, headers: &HeaderMap) {
         self.know(|known| {
-            let text = |name: HeaderName| headers.get(name)?.to_str().ok();
+            let text = |name: &str| headers.get(name)?.to_str().ok();
             known.id = text(REQUEST_ID).map(clip);
-            known.trace = text(TRACEPARENT).and_then(trace_id).map(str::to_owned);
+            known.trace = text(trace::TRACEPARENT).and_then(trace_id).map(str::to_owned);
         });
     }
 

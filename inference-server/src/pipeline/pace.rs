@@ -27,10 +27,15 @@ impl Pace {
     }
 }
 
-/// When a run that is asked for now will have ended: after the work ahead, shared by the workers, half a run like it that a worker is at, and itself.
-pub fn done(ahead: Duration, own: Duration, workers: usize) -> Duration {
+/// When a run will have ended where nobody else has one: after the work ahead, shared by the workers, and itself.
+pub fn alone(ahead: Duration, own: Duration, workers: usize) -> Duration {
     let share = ahead / u32::try_from(workers.max(1)).unwrap_or(u32::MAX);
-    share.saturating_add(own).saturating_add(own / 2)
+    share.saturating_add(own)
+}
+
+/// When a run that is asked for now will have ended: half a run like it, that a worker is at, later than alone.
+pub fn done(ahead: Duration, own: Duration, workers: usize) -> Duration {
+    alone(ahead, own, workers).saturating_add(own / 2)
 }
 
 #[cfg(test)]

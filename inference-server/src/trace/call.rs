@@ -11,13 +11,11 @@ use opentelemetry::trace::{
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::trace::{SdkTracer, Span};
 
-use super::{Phase, Protocol, TraceId};
+use super::{Phase, Protocol, TRACEPARENT, TraceId};
 use crate::clock::{self, Instant, SystemTime};
 
 /// Phases that are kept of one call: one that is cut into more parts than this tells of the first ones.
 const PHASES_MAX: usize = 64;
-/// The header that carries a call's place in its trace, in and out.
-pub(super) const TRACEPARENT: &str = "traceparent";
 
 tokio::task_local! {
     static CURRENT: Arc<Active>;

@@ -23,6 +23,9 @@ pub use off::{Call, Link, Members, Run, Tracing, admitted, exemplar, lap, link, 
 #[cfg(feature = "otel")]
 pub use run::{Members, Run};
 
+/// The header that carries a call's place in its trace, in and out: by W3C Trace Context version, trace, span, flags.
+pub const TRACEPARENT: &str = "traceparent";
+
 /// A part of the work on one request, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
