@@ -137,6 +137,7 @@ pub const SCALING: Table = &[
     ("rate", &["observation", "policy", "units"]),
     ("learned", &["observation", "policy", "units"]),
     ("keep", &["policy", "units"]),
+    ("budget", &["policy", "units"]),
     ("limits", &["policy", "units"]),
     ("pools", &["policy", "sizing", "units"]),
     (
@@ -145,7 +146,16 @@ pub const SCALING: Table = &[
     ),
     (
         "state",
-        &["freshness", "keep", "learned", "limits", "policy", "rate", "units"],
+        &[
+            "budget",
+            "freshness",
+            "keep",
+            "learned",
+            "limits",
+            "policy",
+            "rate",
+            "units",
+        ],
     ),
     (
         "demand",
@@ -172,6 +182,7 @@ pub const SCALING: Table = &[
         "decide",
         &[
             "backlog",
+            "budget",
             "decision",
             "demand",
             "learned",

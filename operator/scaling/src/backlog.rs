@@ -9,12 +9,15 @@ use crate::units::Moment;
 
 /// Least time to work off a backlog, in seconds.
 const DRAIN_SECONDS_MIN: f64 = 2.0;
-/// Share of the slack that waiting may take before it is a backlog: queueing inside the slack is capacity for free.
-pub(crate) const WAIT_SHARE: f64 = 0.25;
+/// Share of the slack that waiting may take before it is a backlog: queueing inside the slack is capacity for free. What is left of it is what longer
+/// requests than the mean have less of.
+pub(crate) const WAIT_SHARE: f64 = 0.65;
+/// Share of the slack in which a backlog shall be gone.
+const DRAIN_SHARE: f64 = 0.75;
 
 /// Seconds in which a backlog shall be gone once what comes for it has started.
 pub(crate) fn drain_seconds(slack_seconds: f64, start_seconds: f64, policy: &Policy) -> f64 {
-    (slack_seconds / 2.0)
+    (slack_seconds * DRAIN_SHARE)
         .max(policy.tuning.drain_starts * start_seconds)
         .max(DRAIN_SECONDS_MIN)
 }

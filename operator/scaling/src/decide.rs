@@ -1,11 +1,12 @@
 //! The decision: what is known, what each signal asks for, what the stages make of it. Pure: everything it depends on is an argument.
 
 use crate::backlog;
+use crate::budget::Arrivals;
 use crate::decision::{Decision, Model, PoolDecision, Proposal, Reason, SignalState};
 use crate::demand::{self, Demand};
 use crate::learned::Counts;
 use crate::observation::{Observations, PoolView};
-use crate::policy::{Policy, Pool, SignalKind};
+use crate::policy::{Balancing, Policy, Pool, SignalKind};
 use crate::pools::{self, Capacity};
 use crate::sizing::{self, Server};
 use crate::stages::{self, Facts};
@@ -27,8 +28,10 @@ pub fn decide(policy: &Policy, seen: &Observations, state: State, now: Moment) -
 }
 
 /// Decides, without the thresholds: they cost more than the decision, and a simulation reads none.
-pub fn step(policy: &Policy, seen: &Observations, mut state: State, now: Moment) -> (Decision, State) {
-    state.fit(policy);
+pub fn step(promised: &Policy, seen: &Observations, mut state: State, now: Moment) -> (Decision, State) {
+    state.fit(promised);
+    let spending = state.budget.spend(promised);
+    let policy = spending.as_ref();
     let born_at = *state.born_at.get_or_insert(now);
     let nothing = PoolView::default();
     let views: Vec<&PoolView> = seen
@@ -69,6 +72,9 @@ pub fn step(policy: &Policy, seen: &Observations, mut state: State, now: Moment)
         model.lambda = *lambda;
     }
     let backlog = backlog::replicas(policy, &capacities, &models, &views, &demand, now);
+    let late_share = promised.objective.late_share;
+    let arrivals = arrivals(promised, &demand, &capacities, &models, late_share);
+    state.budget.learn(arrivals, &promised.tuning, now);
 
     let mut decided = Vec::with_capacity(policy.pools.len());
     for (index, pool) in policy.pools.iter().enumerate() {
@@ -184,6 +190,51 @@ fn look(pool: &Pool, view: &PoolView, memory: &mut PoolMemory, now: Moment) {
         // The first look: what is there may have been made a moment ago.
         memory.grown_at = Some(now);
     }
+}
+
+/// What comes now, and how much of it will be late; `None` where that is not known.
+fn arrivals(
+    policy: &Policy,
+    demand: &Demand,
+    capacities: &[Capacity],
+    models: &[Model],
+    late_share: f64,
+) -> Option<Arrivals> {
+    let known = |is_of_kind: fn(&SignalKind) -> bool| {
+        let of_kind = policy.signals.iter().zip(&demand.trust);
+        let values = of_kind.filter_map(|(signal, trust)| is_of_kind(&signal.kind).then(|| trust.for_learning())?);
+        values.reduce(f64::max)
+    };
+    let rate = known(|kind| *kind == SignalKind::ArrivalRate)?;
+    known(|kind| *kind == SignalKind::Queued)?;
+    let strictest = models
+        .iter()
+        .min_by(|one, other| one.slack_seconds.total_cmp(&other.slack_seconds))?;
+    let server = Model {
+        late_share,
+        ..*strictest
+    }
+    .server();
+    let ready_rate: f64 = capacities
+        .iter()
+        .map(|pool| f64::from(pool.ready) * pool.server.rate())
+        .sum();
+    let wait_seconds = if demand.queued > 0.0 {
+        demand.queued / ready_rate
+    } else {
+        0.0
+    };
+    let mut late = server.late_of_allowed(wait_seconds);
+    if policy.balancing == Balancing::Random {
+        // Each replica has a queue of its own: all of them together do not say how long the longest is.
+        let expected: f64 = capacities
+            .iter()
+            .zip(models)
+            .map(|(pool, model)| sizing::late_share(&pool.server, model.lambda, pool.ready))
+            .fold(0.0, f64::max);
+        late = late.max(expected / server.allowed_share());
+    }
+    Some(Arrivals { rate, late })
 }
 
 fn model(policy: &Policy, pool: &Pool, memory: &PoolMemory, arrival_scv: f64) -> Model {

@@ -199,6 +199,8 @@ pub enum Reason {
     MaxReplicas,
     /// A limit on the speed.
     RateLimited,
+    /// Nothing is known for a while: the most that was needed within the last hour.
+    RecentPeak,
     /// Nothing is known for long: the fallback.
     Fallback,
     /// Something is not known: nothing shrinks.
@@ -234,6 +236,7 @@ impl Reason {
             Self::Schedule => "Schedule",
             Self::MaxReplicas => "MaxReplicas",
             Self::RateLimited => "RateLimited",
+            Self::RecentPeak => "RecentPeak",
             Self::Fallback => "Fallback",
             Self::FailStatic => "FailStatic",
             Self::WarmingUp => "WarmingUp",

@@ -62,6 +62,7 @@ pub fn sentence(decision: &Decision, pool: &PoolDecision) -> String {
             Reason::RateLimited => format!("speed limit {after}, wanted {before}"),
             Reason::ReplicasStuck => format!("+{} for stuck replicas", after - before),
             Reason::InFlight => format!("{after} have requests in them"),
+            Reason::RecentPeak => format!("{after} were needed within the hour"),
             Reason::Fallback => format!("fallback {after}"),
             _ => continue,
         });

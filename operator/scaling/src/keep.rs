@@ -84,6 +84,12 @@ impl Levels {
             })
     }
 
+    /// The highest level that was needed within the last `seconds`; 0 if none was.
+    pub fn needed_within(&self, seconds: f64, now: Moment) -> u32 {
+        let is_recent = |level: &Level| now.seconds_since(level.needed_at) <= seconds;
+        self.all.iter().rposition(is_recent).map_or(0, |index| index as u32 + 1)
+    }
+
     /// When the level `replicas` may go.
     pub fn free_at(&self, replicas: u32) -> Option<Moment> {
         let level = self.all.get((replicas as usize).checked_sub(1)?)?;

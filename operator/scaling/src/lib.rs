@@ -12,6 +12,7 @@
 //! | `rate`, [`learned`] | estimates: arrivals and their variability, service time, start time |
 //! | `demand`, `backlog` | one demand from many signals; what waits |
 //! | [`sizing`], [`pools`] | queueing arithmetic; one demand over several pools |
+//! | [`budget`] | how late requests were, against what is promised, and what follows |
 //! | `keep`, `limits`, `stages` | from what is wanted to what is done |
 //! | `thresholds`, [`explanation`] | what would change it; the sentence |
 //! | [`record`] | decisions as data, and the same decisions again |
@@ -28,6 +29,7 @@ mod stages;
 mod thresholds;
 mod tuning;
 
+pub mod budget;
 pub mod decision;
 pub mod explanation;
 pub mod freshness;

@@ -24,6 +24,16 @@ impl Policy {
     }
 }
 
+impl Policy {
+    /// The same with another tuning and share that may be late, both of which have to be as [`Draft::check`] wants them.
+    pub(crate) fn with_changes(&self, tuning: Tuning, late_share: f64) -> Self {
+        let mut draft = self.0.clone();
+        draft.tuning = tuning;
+        draft.objective.late_share = late_share;
+        Self(draft)
+    }
+}
+
 impl TryFrom<Draft> for Policy {
     type Error = String;
 

@@ -84,6 +84,17 @@ impl Server {
         }
     }
 
+    /// Share of the requests that are late because they wait for `wait_seconds`, over the share that may be.
+    pub fn late_of_allowed(&self, wait_seconds: f64) -> f64 {
+        let late = |slack: &&f64| (0.0..wait_seconds).contains(*slack);
+        self.slack_seconds.iter().filter(late).count() as f64 / POINTS as f64 / self.allowed_share
+    }
+
+    /// Share of requests that may be late because they wait.
+    pub const fn allowed_share(&self) -> f64 {
+        self.allowed_share
+    }
+
     /// Requests per second that one replica can do.
     pub fn rate(&self) -> f64 {
         f64::from(self.slots) / self.service_seconds

@@ -9,6 +9,11 @@ use crate::units::Moment;
 /// Share by which replicas that do not come are made up for, at most.
 const STUCK_SHARE: f64 = 0.25;
 
+/// Seconds without any signal after which the recent peak is made ready for: a restart of Prometheus is shorter.
+const RECALL_AFTER_SECONDS: f64 = 30.0;
+/// How far back a peak is recent, in seconds.
+const RECALL_SECONDS: f64 = 3600.0;
+
 /// What the stages look at.
 #[derive(Debug)]
 pub(crate) struct Facts<'a> {
@@ -83,6 +88,7 @@ pub(crate) fn run(wanted: u32, facts: &Facts<'_>) -> Run {
     run.at_least(Reason::Schedule, facts.floor);
     run.set(Reason::MaxReplicas, run.replicas.min(facts.pool.replicas_max));
     dare_to_shrink(&mut run, facts);
+    recall(&mut run, facts);
     limit_speed(&mut run, facts);
     fall_back(&mut run, facts);
     // Whatever held it: the bounds are the user's.
@@ -167,6 +173,17 @@ fn dare_to_shrink(run: &mut Run, facts: &Facts<'_>) {
             .is_none_or(|since| now.seconds_since(since) < 2.0 * tuning.keep_seconds_prior)
     {
         run.hold(Reason::Deadband, from, None);
+    }
+}
+
+/// Nobody sees the load, which may be rising: the most that it has asked for lately is made ready for.
+fn recall(run: &mut Run, facts: &Facts<'_>) {
+    if facts
+        .blind_seconds
+        .is_some_and(|seconds| seconds >= RECALL_AFTER_SECONDS)
+    {
+        let peak = facts.memory.levels.needed_within(RECALL_SECONDS, facts.now);
+        run.at_least(Reason::RecentPeak, peak);
     }
 }
 

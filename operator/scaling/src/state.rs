@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::budget::Budget;
 use crate::freshness;
 use crate::keep::Levels;
 use crate::learned::{ServiceEstimate, StartEstimate};
@@ -19,6 +20,9 @@ pub struct State {
     pub(crate) blind_since: Option<Moment>,
     /// Until when a fall of the load is not believed, because requests failed while it fell.
     pub(crate) outage_until: Option<Moment>,
+    /// How much of the objective's lateness was used.
+    #[serde(default)]
+    pub(crate) budget: Budget,
     /// One per signal, in the order of the last policy.
     pub(crate) signals: Vec<SignalMemory>,
     /// One per pool, in the order of the last policy.

@@ -72,6 +72,8 @@ struct World<'a> {
     wakes: bool,
     /// Metrics are not whole again before.
     blind_until: Nanos,
+    /// Replicas when the last fault of that kind began.
+    desired_before: u32,
     policy: &'a mut dyn Policy,
     watch: &'a mut dyn Watch,
 }
@@ -89,6 +91,7 @@ pub fn run(scenario: &Scenario, workload: &Workload, policy: &mut dyn Policy, wa
         active: vec![false; scenario.faults.len()],
         wakes: false,
         blind_until: 0,
+        desired_before: 0,
         policy,
         watch,
     };
@@ -251,7 +254,8 @@ impl World<'_> {
         // Whatever a policy answers, the user's maximum holds.
         let replicas = decision.replicas.min(self.scenario.max_replicas);
         if replicas != desired {
-            let blind = self.is_active(Kind::blinds) || now < self.blind_until;
+            // What was built because of a fault may go again after it; what was there before may not.
+            let blind = self.is_active(Kind::blinds) || (now < self.blind_until && replicas < self.desired_before);
             self.scorer.changed(now, desired, replicas, blind);
             let created = self.plant.scale(replicas, self.policy.deletion_order(), now);
             self.scorer.created(now, created);
@@ -266,6 +270,9 @@ impl World<'_> {
     }
 
     fn fault(&mut self, index: usize, begins: bool, now: Nanos) {
+        if begins && !self.is_active(Kind::blinds) {
+            self.desired_before = self.plant.desired();
+        }
         self.active[index] = begins;
         if !begins && self.scenario.faults[index].kind.blinds() {
             self.blind_until = now + AFTERMATH;

@@ -57,7 +57,7 @@ pub struct Score {
     pub killed: u64,
     /// The longest time for which the violations of a minute stayed at or above the allowed share.
     pub recovery_s: f64,
-    /// Decisions for fewer replicas while a fault made metrics missing or wrong, or not long after.
+    /// Decisions for fewer replicas while a fault made metrics missing or wrong, and, not long after it, for fewer than were there when it began.
     pub blind_scale_downs: u64,
     /// Largest number of replicas asked for.
     pub max_desired: u32,

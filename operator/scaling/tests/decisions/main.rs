@@ -9,3 +9,4 @@ mod script;
 mod signals;
 mod timelines;
 mod two_sources;
+mod world;

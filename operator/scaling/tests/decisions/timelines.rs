@@ -1,85 +1,11 @@
 //! Scripted ticks: what happens, and what is decided and said. Each stage that holds something back has one here.
 
-use tidewright_scaling::decision::{PoolDecision, Reason};
-use tidewright_scaling::explanation::sentence;
-use tidewright_scaling::observation::{Absence, Observations, Phase};
+use tidewright_scaling::decision::Reason;
+use tidewright_scaling::observation::{Absence, Phase};
 use tidewright_scaling::policy::{Draft, StepLimit};
-use tidewright_scaling::{Moment, Policy, State, decide};
 
-use crate::script::{Step, observations, policy, start};
-
-/// A service over time.
-struct World {
-    policy: Policy,
-    state: State,
-    replicas: u32,
-    now: Moment,
-    tick: u64,
-}
-
-impl World {
-    /// With a history of five minutes, so that nothing is new any more.
-    ///
-    /// The numbers that matter here are set, so that better defaults do not change what is shown.
-    fn old(change: impl FnOnce(&mut Draft), replicas: u32, rate: f64) -> Self {
-        let mut world = Self {
-            policy: policy(|draft| {
-                draft.tuning.keep_seconds_prior = 300.0;
-                draft.tuning.slow_window_seconds = 60.0;
-                draft.tuning.slow_window_slacks = 0.0;
-                change(draft);
-            }),
-            state: State::default(),
-            replicas,
-            now: start(),
-            tick: 0,
-        };
-        for _ in 0..61 {
-            world.tick(&Step {
-                rate: Ok(rate),
-                ..Step::calm()
-            });
-        }
-        world
-    }
-
-    fn see(&mut self, seen: &Observations) -> PoolDecision {
-        let (decision, state) = decide(&self.policy, seen, std::mem::take(&mut self.state), self.now);
-        self.state = state;
-        let text = sentence(&decision, &decision.pools[0]);
-        assert!(text.chars().count() <= 120, "{text}");
-        decision.pools[0].clone()
-    }
-
-    /// One tick, and whoever scales obeys.
-    fn tick(&mut self, step: &Step) -> PoolDecision {
-        self.now = self.now.plus_seconds(step.seconds);
-        self.tick += 1;
-        let seen = observations(step, self.replicas, self.now, self.tick);
-        let pool = self.see(&seen);
-        self.replicas = pool.to;
-        pool
-    }
-
-    /// Ticks until the number changes; the decision that changed it, and after how many seconds.
-    fn until_change(&mut self, step: &Step) -> (PoolDecision, f64) {
-        let begun = self.now;
-        for _ in 0..2000 {
-            let pool = self.tick(step);
-            if pool.from != pool.to {
-                return (pool, self.now.seconds_since(begun));
-            }
-        }
-        panic!("nothing changed");
-    }
-}
-
-fn at(rate: f64) -> Step {
-    Step {
-        rate: Ok(rate),
-        ..Step::calm()
-    }
-}
+use crate::script::{Step, observations, policy};
+use crate::world::{World, at};
 
 #[test]
 fn a_level_is_kept_for_as_long_as_the_prior_says() {
@@ -172,6 +98,42 @@ fn a_blind_service_falls_back_after_a_while_and_never_below_what_there_is() {
     assert!(before > 9);
     for _ in 0..60 {
         assert_eq!(large.tick(&blind).to, before);
+    }
+}
+
+/// It has had nine within the hour, and six when nobody sees the load any more: nine again, and no more than that however long it lasts.
+#[test]
+fn a_blind_service_is_given_its_recent_peak() {
+    let quick = |draft: &mut Draft| draft.tuning.keep_seconds_prior = 60.0;
+    let blind = Step {
+        rate: Err(Absence::QueryFailed),
+        queued: Err(Absence::QueryFailed),
+        ..Step::calm()
+    };
+    let mut world = World::old(quick, 9, 65.0);
+    assert_eq!(world.replicas, 9);
+    while world.until_change(&at(35.0)).0.to > 6 {}
+    let (pool, after) = world.until_change(&blind);
+    assert_eq!((pool.from, pool.to, pool.reason), (6, 9, Reason::RecentPeak));
+    assert!((30.0..=40.0).contains(&after), "{after}");
+    for _ in 0..400 {
+        assert_eq!(world.tick(&blind).to, 9);
+    }
+    // Within the bounds of the user, as ever.
+    let mut bounded = World::old(quick, 9, 65.0);
+    while bounded.until_change(&at(35.0)).0.to > 6 {}
+    bounded.policy = policy(|draft| draft.pools[0].replicas_max = 8);
+    assert_eq!(bounded.until_change(&blind).0.to, 8);
+    // What was needed two hours ago is not recent.
+    let mut long_ago = World::old(quick, 9, 65.0);
+    while long_ago.until_change(&at(35.0)).0.to > 6 {}
+    for _ in 0..1440 {
+        long_ago.tick(&at(35.0));
+    }
+    let calm = long_ago.replicas;
+    assert!(calm < 9);
+    for _ in 0..30 {
+        assert_eq!(long_ago.tick(&blind).to, calm);
     }
 }
 
@@ -326,7 +288,7 @@ fn a_replica_that_does_not_come_does_no_work() {
 #[test]
 fn queueing_inside_the_slack_is_free() {
     let mut world = World::old(|_| (), 6, 40.0);
-    // Six do 48 requests per second: a quarter of the slack of 1.5 s is 18 waiting, and what they do themselves until another is ready is free too.
+    // Six do 48 requests per second: 0.65 of the slack of 1.5 s are 46 waiting, and what they do themselves until another is ready is free too.
     let pool = world.tick(&Step {
         queued: Ok(7.0),
         ..at(40.0)
@@ -344,9 +306,9 @@ fn queueing_inside_the_slack_is_free() {
         queued: Ok(queued),
         ..Step::calm()
     };
-    let pool = world.tick(&unknown(17.0));
+    let pool = world.tick(&unknown(46.0));
     assert_eq!((pool.to, pool.proposals[0].replicas), (6, 0));
-    assert_eq!(world.tick(&unknown(20.0)).to, 7);
+    assert_eq!(world.tick(&unknown(48.0)).to, 8);
 }
 
 #[test]
