@@ -112,7 +112,7 @@ pub struct Model {
     pub arrival_scv: f64,
     /// Promised seconds from arrival to answer.
     pub latency_seconds: f64,
-    /// Share that may take longer.
+    /// Share that may take longer: the promised one, or more while much of it is left.
     pub late_share: f64,
     /// Seconds that most requests may wait: what a long service leaves of the promise.
     pub slack_seconds: f64,
