@@ -35,10 +35,7 @@ pub(crate) fn replicas(
         .iter()
         .map(|model| model.slack_seconds)
         .fold(f64::INFINITY, f64::min);
-    let ready_rate: f64 = capacities
-        .iter()
-        .map(|pool| f64::from(pool.ready) * pool.server.rate())
-        .sum();
+    let ready_rate = pools::ready_rate(capacities);
     if demand.queued <= 0.0 || demand.queued <= WAIT_SHARE * slack * ready_rate {
         return vec![0; capacities.len()];
     }

@@ -72,8 +72,7 @@ pub fn step(promised: &Policy, seen: &Observations, mut state: State, now: Momen
         model.lambda = *lambda;
     }
     let backlog = backlog::replicas(policy, &capacities, &models, &views, &demand, now);
-    let late_share = promised.objective.late_share;
-    let arrivals = arrivals(promised, &demand, &capacities, &models, late_share);
+    let arrivals = arrivals(promised, &demand, &capacities, &models);
     state.budget.learn(arrivals, &promised.tuning, now);
 
     let mut decided = Vec::with_capacity(policy.pools.len());
@@ -193,13 +192,7 @@ fn look(pool: &Pool, view: &PoolView, memory: &mut PoolMemory, now: Moment) {
 }
 
 /// What comes now, and how much of it will be late; `None` where that is not known.
-fn arrivals(
-    policy: &Policy,
-    demand: &Demand,
-    capacities: &[Capacity],
-    models: &[Model],
-    late_share: f64,
-) -> Option<Arrivals> {
+fn arrivals(policy: &Policy, demand: &Demand, capacities: &[Capacity], models: &[Model]) -> Option<Arrivals> {
     let known = |is_of_kind: fn(&SignalKind) -> bool| {
         let of_kind = policy.signals.iter().zip(&demand.trust);
         let values = of_kind.filter_map(|(signal, trust)| is_of_kind(&signal.kind).then(|| trust.for_learning())?);
@@ -211,20 +204,16 @@ fn arrivals(
         .iter()
         .min_by(|one, other| one.slack_seconds.total_cmp(&other.slack_seconds))?;
     let server = Model {
-        late_share,
+        late_share: policy.objective.late_share,
         ..*strictest
     }
     .server();
-    let ready_rate: f64 = capacities
-        .iter()
-        .map(|pool| f64::from(pool.ready) * pool.server.rate())
-        .sum();
     let wait_seconds = if demand.queued > 0.0 {
-        demand.queued / ready_rate
+        demand.queued / pools::ready_rate(capacities)
     } else {
         0.0
     };
-    let mut late = server.late_of_allowed(wait_seconds);
+    let mut late = server.late_share_after(wait_seconds);
     if policy.balancing == Balancing::Random {
         // Each replica has a queue of its own: all of them together do not say how long the longest is.
         let expected: f64 = capacities
@@ -232,9 +221,12 @@ fn arrivals(
             .zip(models)
             .map(|(pool, model)| sizing::late_share(&pool.server, model.lambda, pool.ready))
             .fold(0.0, f64::max);
-        late = late.max(expected / server.allowed_share());
+        late = late.max(expected);
     }
-    Some(Arrivals { rate, late })
+    Some(Arrivals {
+        rate,
+        late: late / server.allowed_share(),
+    })
 }
 
 fn model(policy: &Policy, pool: &Pool, memory: &PoolMemory, arrival_scv: f64) -> Model {

@@ -22,9 +22,7 @@ impl Policy {
     pub fn into_draft(self) -> Draft {
         self.0
     }
-}
 
-impl Policy {
     /// The same with another tuning and share that may be late, both of which have to be as [`Draft::check`] wants them.
     pub(crate) fn with_changes(&self, tuning: Tuning, late_share: f64) -> Self {
         let mut draft = self.0.clone();

@@ -79,6 +79,14 @@ pub fn allocate_rate(pools: &[Capacity], lambda: f64) -> Vec<(f64, u32)> {
         .collect()
 }
 
+/// Requests per second that the replicas that are ready can do.
+pub fn ready_rate(pools: &[Capacity]) -> f64 {
+    pools
+        .iter()
+        .map(|pool| f64::from(pool.ready) * pool.server.rate())
+        .sum()
+}
+
 /// Replicas that each pool needs to work off a backlog, those there are included; 0 where the backlog asks nothing of it.
 ///
 /// `drain_seconds` is how long that may take, `starting_seconds[i]` the sum over the pool's starting replicas of the time that they will serve by then.
@@ -91,7 +99,6 @@ pub fn allocate_backlog(
     starting_seconds: &[f64],
 ) -> Vec<u32> {
     let rate = |pool: &Capacity| pool.server.rate();
-    let ready_rate = pools.iter().map(|pool| f64::from(pool.ready) * rate(pool)).sum();
     let starting_work = pools
         .iter()
         .zip(starting_seconds)
@@ -100,7 +107,7 @@ pub fn allocate_backlog(
     let mut missing = sizing::missing_rate(&Backlog {
         queued,
         lambda,
-        ready_rate,
+        ready_rate: ready_rate(pools),
         start_seconds,
         drain_seconds,
         starting_work,

@@ -84,10 +84,10 @@ impl Server {
         }
     }
 
-    /// Share of the requests that are late because they wait for `wait_seconds`, over the share that may be.
-    pub fn late_of_allowed(&self, wait_seconds: f64) -> f64 {
+    /// Share of the requests that are late because they wait for `wait_seconds`.
+    pub fn late_share_after(&self, wait_seconds: f64) -> f64 {
         let late = |slack: &&f64| (0.0..wait_seconds).contains(*slack);
-        self.slack_seconds.iter().filter(late).count() as f64 / POINTS as f64 / self.allowed_share
+        self.slack_seconds.iter().filter(late).count() as f64 / POINTS as f64
     }
 
     /// Share of requests that may be late because they wait.

@@ -270,7 +270,7 @@ impl World<'_> {
     }
 
     fn fault(&mut self, index: usize, begins: bool, now: Nanos) {
-        if begins && !self.is_active(Kind::blinds) {
+        if begins && self.scenario.faults[index].kind.blinds() && !self.is_active(Kind::blinds) {
             self.desired_before = self.plant.desired();
         }
         self.active[index] = begins;

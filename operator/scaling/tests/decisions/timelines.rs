@@ -137,6 +137,20 @@ fn a_blind_service_is_given_its_recent_peak() {
     }
 }
 
+/// Six hours without a late one, and it is sized for more of them; with late ones, or with a queue that nobody sees, for what is promised.
+#[test]
+fn what_is_left_of_the_objective_is_spent_where_the_queue_is_seen_to_be_short() {
+    let sized_for = |queued: Result<f64, Absence>| {
+        let mut world = World::old(|draft| draft.pools[0].replicas_max = 6, 6, 40.0);
+        let step = Step { queued, ..at(40.0) };
+        (0..4320).for_each(|_| drop(world.tick(&step)));
+        world.tick(&step).model.late_share
+    };
+    assert!((sized_for(Ok(0.0)) - 0.1).abs() < 1e-9);
+    assert!((sized_for(Ok(400.0)) - 0.01).abs() < 1e-9);
+    assert!((sized_for(Err(Absence::QueryFailed)) - 0.01).abs() < 1e-9);
+}
+
 #[test]
 fn one_signal_is_enough_to_grow() {
     let mut world = World::old(|_| (), 2, 8.0);
